@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bases makes base images on this machine, without a registry.
+//
+// The data flow:
+//
+//	Host -> a directory of links, mount points and a copy of /etc -> container.Base
+//
+// # Invariants
+//
+// What is made is kept under a fingerprint of what it was made of, complete or
+// not there at all. The host's own files are only read, and mounted read-only.
+//
+// # Never
+//
+// It runs no foreign program outside a container, and shows no home directory.
+package bases

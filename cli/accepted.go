@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"slices"
+)
+
+// accepted is a flag of docker run that has no effect here yet. A line copied
+// from a tutorial works all the same: it gets a notice. Where going on would be
+// unsafe or pointless, it gets an error.
+type accepted struct {
+	name, short, alias string
+	kind               string // empty for a switch
+	refused            bool
+	hint               string   // beside the error
+	met                []string // values that are so in any case, and need no word
+}
+
+// acceptedFlags are those of docker run (29) that containerFlags has not.
+func acceptedFlags() []accepted {
+	const (
+		detached = "run it in the foreground for now, or in the background of your shell"
+		network  = "--network host shares this machine's network; publishing ports is not there yet"
+		security = "sbx cannot apply this security option yet, and does not pretend to"
+	)
+	return []accepted{
+		{name: "add-host", kind: "list"},
+		{name: "annotation", kind: "map"},
+		{name: "attach", short: "a", kind: "list", refused: true, hint: "output is always attached, input with -i"},
+		{name: "blkio-weight", kind: "uint16"},
+		{name: "blkio-weight-device", kind: "list"},
+		{name: "cap-add", kind: "list", refused: true, hint: security},
+		{name: "cap-drop", kind: "list", refused: true, hint: security},
+		{name: "cgroup-parent", kind: "string"},
+		{name: "cgroupns", kind: "string"},
+		{name: "cpu-count", kind: "int"},
+		{name: "cpu-percent", kind: "int"},
+		{name: "cpu-period", kind: "int"},
+		{name: "cpu-quota", kind: "int"},
+		{name: "cpu-rt-period", kind: "int"},
+		{name: "cpu-rt-runtime", kind: "int"},
+		{name: "cpu-shares", short: "c", kind: "int"},
+		{name: "cpus", kind: "decimal"},
+		{name: "cpuset-cpus", kind: "string"},
+		{name: "cpuset-mems", kind: "string"},
+		{name: "detach", short: "d", refused: true, hint: detached},
+		{name: "detach-keys", kind: "string"},
+		{name: "device", kind: "list", refused: true, hint: "a device that you may open yourself can be mounted: -v /dev/NAME:/dev/NAME"},
+		{name: "device-cgroup-rule", kind: "list"},
+		{name: "device-read-bps", kind: "list"},
+		{name: "device-read-iops", kind: "list"},
+		{name: "device-write-bps", kind: "list"},
+		{name: "device-write-iops", kind: "list"},
+		{name: "disable-content-trust", met: []string{"true", "false"}},
+		{name: "dns", kind: "list"},
+		{name: "dns-option", alias: "dns-opt", kind: "list"},
+		{name: "dns-search", kind: "list"},
+		{name: "expose", kind: "list"},
+		{name: "gpus", kind: "gpu-request", refused: true, hint: "GPUs are not passed on yet"},
+		{name: "group-add", kind: "list", refused: true, hint: security},
+		{name: "health-cmd", kind: "string"},
+		{name: "health-interval", kind: "duration"},
+		{name: "health-retries", kind: "int"},
+		{name: "health-start-interval", kind: "duration"},
+		{name: "health-start-period", kind: "duration"},
+		{name: "health-timeout", kind: "duration"},
+		{name: "ip", kind: "ip"},
+		{name: "ip6", kind: "ip"},
+		{name: "ipc", kind: "string", met: []string{"", "private", "none"}},
+		{name: "isolation", kind: "string", met: []string{"", "default"}},
+		{name: "kernel-memory", kind: "bytes"},
+		{name: "link", kind: "list", refused: true, hint: network},
+		{name: "link-local-ip", kind: "list"},
+		{name: "log-driver", kind: "string", met: []string{"", "none"}},
+		{name: "log-opt", kind: "list"},
+		{name: "mac-address", kind: "string"},
+		{name: "memory", short: "m", kind: "bytes"},
+		{name: "memory-reservation", kind: "bytes"},
+		{name: "memory-swap", kind: "bytes"},
+		{name: "memory-swappiness", kind: "int"},
+		{name: "network-alias", alias: "net-alias", kind: "list"},
+		{name: "no-healthcheck", met: []string{"true", "false"}},
+		{name: "oom-kill-disable"},
+		{name: "oom-score-adj", kind: "int"},
+		{name: "pid", kind: "string", met: []string{"", "private"}},
+		{name: "pids-limit", kind: "int"},
+		{name: "privileged"},
+		{name: "publish", short: "p", kind: "list", refused: true, hint: network},
+		{name: "publish-all", short: "P", refused: true, hint: network},
+		{name: "restart", kind: "string", refused: true, met: []string{"", "no"}, hint: detached},
+		{name: "runtime", kind: "string"},
+		{name: "security-opt", kind: "list", refused: true, hint: security, met: []string{
+			"no-new-privileges", "no-new-privileges:true", "no-new-privileges=true", // always so
+			"apparmor=unconfined", "apparmor:unconfined", "label=disable", "label:disable", // no profile or label of ours is applied
+			"seccomp=builtin", "seccomp:builtin"}},
+		{name: "shm-size", kind: "bytes"},
+		{name: "sig-proxy", refused: true, met: []string{"true"}, hint: "signals are always passed on"},
+		{name: "stop-timeout", kind: "int"},
+		{name: "storage-opt", kind: "list"},
+		{name: "sysctl", kind: "map"},
+		{name: "ulimit", kind: "ulimit"},
+		{name: "use-api-socket", refused: true, hint: "there is no daemon, and so no socket of one"},
+		{name: "userns", kind: "string", refused: true, hint: security, met: []string{"", "host"}},
+		{name: "uts", kind: "string", met: []string{"", "private"}},
+		{name: "volume-driver", kind: "string", met: []string{"", "local"}},
+		{name: "volumes-from", kind: "list", refused: true, hint: "name the directories or volumes themselves with -v"},
+	}
+}
+
+// unmet collects the accepted flags that were given, in order.
+type unmet struct {
+	names []string
+}
+
+// options are the flags of the table. They are in no help: help shows what works.
+func (u *unmet) options() []option {
+	table := acceptedFlags()
+	options := make([]option, len(table))
+	for i := range table {
+		f := &table[i]
+		options[i] = option{name: f.name, short: f.short, alias: f.alias, kind: f.kind, hidden: true, value: &acceptedValue{f, u}}
+	}
+	return options
+}
+
+// add remembers something else that is accepted and has no effect.
+func (u *unmet) add(names ...string) {
+	for _, name := range names {
+		if !slices.Contains(u.names, name) {
+			u.names = append(u.names, name)
+		}
+	}
+}
+
+type acceptedValue struct {
+	flag  *accepted
+	unmet *unmet
+}
+
+func (v *acceptedValue) Set(s string) error {
+	off := false
+	if v.flag.kind == "" {
+		var on toggle
+		if err := on.Set(s); err != nil {
+			return err
+		}
+		s = fmt.Sprint(bool(on))
+		off = !bool(on) && v.flag.name != "sig-proxy"
+	}
+	switch {
+	case off, slices.Contains(v.flag.met, s):
+	case v.flag.refused:
+		return &refusedError{v.flag}
+	default:
+		v.unmet.add("--" + v.flag.name)
+	}
+	return nil
+}
+
+// refusedError says that a flag cannot be done without and is not there yet.
+type refusedError struct{ flag *accepted }
+
+func (e *refusedError) Error() string { return "not supported yet" }
+
+// Hint says what to do instead.
+func (e *refusedError) Hint() string { return e.flag.hint }
+
+// tell prints a line for each flag that has no effect here.
+func (u *unmet) tell(c *client) {
+	for _, name := range u.names {
+		c.notice("%s is accepted but not enforced here", name)
+	}
+}

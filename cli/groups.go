@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+// containerGroup has the commands on containers in Docker's long form.
+func containerGroup() command {
+	return command{name: "container", summary: "Manage containers", commands: []command{
+		inspectTypeCommand(typeContainer, "CONTAINER", "containers"),
+		renamed(psCommand(), "ls", "ps", "list"),
+		renamed(rmCommand(), "rm", "remove"),
+		runCommand(),
+	}}
+}
+
+// imageGroup has the commands on images in Docker's long form.
+func imageGroup() command {
+	return command{name: "image", summary: "Manage images", commands: []command{
+		inspectTypeCommand(typeImage, "IMAGE", "images"),
+		renamed(imagesCommand(), "ls", "list"),
+		pullCommand(),
+		renamed(rmiCommand(), "rm", "remove"),
+	}}
+}
+
+// systemGroup has the commands on everything.
+func systemGroup() command {
+	return command{name: "system", summary: "Manage sbx itself", commands: []command{
+		infoCommand(),
+		resetCommand(),
+	}}
+}
+
+// renamed is a command under another name.
+func renamed(cmd command, name string, aliases ...string) command {
+	cmd.name, cmd.aliases = name, aliases
+	return cmd
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sbx/container"
+	"sbx/reference"
+)
+
+func psCommand() command {
+	return command{
+		name: "ps", summary: "List containers",
+		usage: "[OPTIONS]", forms: []string{"sbx container ls", "sbx container list", "sbx container ps", "sbx ps"},
+		bind: func() ([]option, action) {
+			o := &psOptions{last: -1}
+			return o.flags(), o.run
+		},
+	}
+}
+
+type psOptions struct {
+	all, quiet, latest, noTrunc, size bool
+	last                              int
+	format                            string
+	filter                            filters
+}
+
+func (o *psOptions) flags() []option {
+	size := switchFlag(&o.size, "size", "s", "")
+	size.hidden = true
+	return []option{
+		switchFlag(&o.all, "all", "a", "Show all containers (default shows just running)"),
+		filterFlag(&o.filter),
+		textFlag(&o.format, "format", "", formatUsage),
+		numberFlag(&o.last, "last", "n", "Show n last created containers (includes all states) (default -1)"),
+		switchFlag(&o.latest, "latest", "l", "Show the latest created container (includes all states)"),
+		switchFlag(&o.noTrunc, "no-trunc", "", "Don't truncate output"),
+		switchFlag(&o.quiet, "quiet", "q", "Only display container IDs"),
+		size,
+	}
+}
+
+const psTable = `{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}`
+
+func (o *psOptions) run(ctx context.Context, c *client, _ []string) error {
+	if err := o.filter.check("ancestor", "before", "exited", "id", "label", "name", "network", "since", "status", "volume"); err != nil {
+		return err
+	}
+	if o.size {
+		c.notice("--size is accepted but not enforced here")
+	}
+	format := o.format
+	if o.quiet {
+		format = "{{.ID}}"
+	}
+	home, err := c.open(ctx, "")
+	if err != nil {
+		return err
+	}
+	list, err := home.List()
+	if err != nil {
+		return err
+	}
+	if list, err = o.choose(list); err != nil {
+		return err
+	}
+	now := time.Now()
+	rows := make([]psRow, len(list))
+	for i, ctr := range list {
+		rows[i] = newPsRow(ctr, now, !o.noTrunc)
+	}
+	text, err := formatRows(format, psTable, psHeader(), rows)
+	c.document(text)
+	return err
+}
+
+// choose leaves the containers that the flags ask for, in the order given: the
+// newest first.
+func (o *psOptions) choose(list []*container.Container) ([]*container.Container, error) {
+	most := o.last
+	if o.latest && most < 0 {
+		most = 1
+	}
+	after, before, err := o.interval(list)
+	if err != nil {
+		return nil, err
+	}
+	// A condition on the state takes the place of the default one.
+	all := o.all || most > 0 || len(o.filter["status"]) > 0 || len(o.filter["exited"]) > 0
+	list = slices.DeleteFunc(slices.Clone(list), func(c *container.Container) bool {
+		created := c.Config.Created
+		return !all && c.State.Status != container.Running ||
+			!after.IsZero() && !created.After(after) || !before.IsZero() && !created.Before(before) || !o.matches(c)
+	})
+	if most > 0 && len(list) > most {
+		list = list[:most]
+	}
+	return list, nil
+}
+
+// interval is when the containers of --filter since= and before= were created.
+func (o *psOptions) interval(list []*container.Container) (after, before time.Time, err error) {
+	find := func(name string) (t time.Time, err error) {
+		for _, value := range o.filter[name] {
+			i := slices.IndexFunc(list, func(c *container.Container) bool {
+				return c.Config.Name == value || strings.HasPrefix(c.ID(), value)
+			})
+			if i < 0 {
+				return t, &container.NotFoundError{Name: value}
+			}
+			t = list[i].Config.Created
+		}
+		return t, nil
+	}
+	if after, err = find("since"); err == nil {
+		before, err = find("before")
+	}
+	return after, before, err
+}
+
+// matches holds the filters against a container.
+func (o *psOptions) matches(c *container.Container) bool {
+	f := o.filter
+	return f.labels(c.Config.Labels) &&
+		f.any("id", func(v string) bool { return strings.HasPrefix(c.ID(), v) }) &&
+		f.any("name", func(v string) bool { return strings.Contains(c.Config.Name, strings.TrimPrefix(v, "/")) }) &&
+		f.any("status", func(v string) bool { return string(c.State.Status) == v }) &&
+		f.any("exited", func(v string) bool {
+			return c.State.Status == container.Exited && strconv.Itoa(c.State.ExitCode) == v
+		}) &&
+		f.any("network", func(v string) bool { return c.Config.Network == v }) &&
+		f.any("ancestor", func(v string) bool { return isAncestor(c, v) }) &&
+		f.any("volume", func(v string) bool {
+			return slices.ContainsFunc(c.Config.Mounts, func(m container.Mount) bool {
+				return m.Target == v || m.Source == v || volumeName(m) == v
+			})
+		})
+}
+
+// isAncestor reports whether a container was made of the image that typed names.
+func isAncestor(c *container.Container, typed string) bool {
+	if c.Config.Image == typed || c.Config.ImageName == typed {
+		return true
+	}
+	id := strings.TrimPrefix(c.Config.ImageID, "sha256:")
+	if short := strings.TrimPrefix(typed, "sha256:"); len(short) >= 4 && isHex(short) && strings.HasPrefix(id, short) {
+		return true
+	}
+	ref, err := reference.Parse(typed)
+	return err == nil && c.Config.ImageName == ref.String()
+}
+
+// psRow is a container as templates see it. The fields are Docker's, in the
+// order of their names, as its JSON has them.
+type psRow struct {
+	Command      string
+	CreatedAt    string
+	HealthStatus string
+	ID           string
+	Image        string
+	Labels       string
+	LocalVolumes string
+	Mounts       string
+	Names        string
+	Networks     string
+	Platform     any
+	Ports        string
+	RunningFor   string
+	Size         string
+	State        string
+	Status       string
+	labels       map[string]string
+}
+
+// Label is the value of one label; in a heading, its name.
+func (r psRow) Label(name string) string {
+	if r.labels == nil && r.ID == "CONTAINER ID" {
+		return strings.ToUpper(strings.NewReplacer("-", " ", "_", " ").Replace(name[strings.LastIndexByte(name, '.')+1:]))
+	}
+	return r.labels[name]
+}
+
+func psHeader() psRow {
+	return psRow{
+		Command: "COMMAND", CreatedAt: "CREATED AT", HealthStatus: "HEALTH STATUS", ID: "CONTAINER ID", Image: "IMAGE", Labels: "LABELS",
+		LocalVolumes: "LOCAL VOLUMES", Mounts: "MOUNTS", Names: "NAMES", Networks: "NETWORKS", Platform: "PLATFORM", Ports: "PORTS",
+		RunningFor: "CREATED", Size: "SIZE", State: "STATE", Status: "STATUS",
+	}
+}
+
+func newPsRow(c *container.Container, now time.Time, trunc bool) psRow {
+	cfg := &c.Config
+	command := strings.Join(cfg.Command(), " ")
+	r := psRow{
+		CreatedAt: cfg.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), ID: c.ID(), Image: cfg.Image,
+		Names: cfg.Name, Networks: cfg.Network, RunningFor: ago(cfg.Created, now), Size: "0B",
+		State: string(c.State.Status), Status: statusText(c.State, now), labels: cfg.Labels,
+	}
+	volumes := 0
+	var mounts, labels []string
+	for _, m := range cfg.Mounts {
+		name := m.Source
+		if m.Type == container.Volume {
+			volumes++
+			name = volumeName(m)
+		}
+		if name == "" {
+			continue
+		}
+		if trunc {
+			name = ellipsis(name, 15)
+		}
+		mounts = append(mounts, name)
+	}
+	for name, value := range cfg.Labels {
+		labels = append(labels, name+"="+value)
+	}
+	slices.Sort(labels)
+	r.LocalVolumes, r.Mounts, r.Labels = strconv.Itoa(volumes), strings.Join(mounts, ","), strings.Join(labels, ",")
+	if trunc {
+		r.ID, command, r.Image = shortID(r.ID), ellipsis(command, 20), shortImage(cfg)
+	}
+	r.Command = strconv.Quote(command)
+	return r
+}
+
+// shortImage is the name of a container's image as tables show it: an ID
+// shortened, a digest left out.
+func shortImage(cfg *container.Config) string {
+	if digits := strings.TrimPrefix(cfg.Image, "sha256:"); len(digits) == 64 && isHex(digits) {
+		return shortID(digits)
+	}
+	name, _, hasDigest := strings.Cut(cfg.Image, "@")
+	if hasDigest && name != "" {
+		return name
+	}
+	return cfg.Image
+}
+
+// statusText is a container's state in words: Up 3 seconds, Exited (0) 2 minutes ago.
+func statusText(s container.State, now time.Time) string {
+	switch s.Status {
+	case container.Running:
+		return "Up " + humanDuration(now.Sub(s.StartedAt))
+	case container.Exited:
+		return fmt.Sprintf("Exited (%d) %s", s.ExitCode, ago(s.FinishedAt, now))
+	case container.Created:
+		return "Created"
+	}
+	return string(s.Status)
+}
+
+// volumeName is the name of a mount's volume, which its directory lies under.
+func volumeName(m container.Mount) string {
+	if m.Type != container.Volume {
+		return ""
+	}
+	dir, ok := strings.CutSuffix(m.Source, "/_data")
+	if !ok {
+		return m.Source
+	}
+	return dir[strings.LastIndexByte(dir, '/')+1:]
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"sbx/container"
+	"sbx/reference"
+	"sbx/store"
+)
+
+// The records that inspect prints. Fields and their order are those of Docker's
+// API, because scripts and editors read them; Rung is ours.
+
+type containerRecord struct {
+	ID              string `json:"Id"`
+	Created         string
+	Path            string
+	Args            []string
+	State           stateRecord
+	Image           string
+	LogPath         string
+	Name            string
+	RestartCount    int
+	Driver          string
+	Platform        string
+	MountLabel      string
+	ProcessLabel    string
+	AppArmorProfile string
+	ExecIDs         []string
+	HostConfig      hostConfigRecord
+	Rung            string
+	Mounts          []mountRecord
+	Config          configRecord
+	NetworkSettings networkRecord
+}
+
+type stateRecord struct {
+	Status     string
+	Running    bool
+	Paused     bool
+	Restarting bool
+	OOMKilled  bool
+	Dead       bool
+	Pid        int
+	ExitCode   int
+	Error      string
+	StartedAt  string
+	FinishedAt string
+}
+
+type hostConfigRecord struct {
+	Binds          []string
+	LogConfig      logConfigRecord
+	NetworkMode    string
+	PortBindings   map[string][]portRecord
+	RestartPolicy  restartRecord
+	AutoRemove     bool
+	Mounts         []hostMountRecord `json:",omitempty"`
+	CapAdd         []string
+	CapDrop        []string
+	Privileged     bool
+	ReadonlyRootfs bool
+	SecurityOpt    []string
+	Tmpfs          map[string]string `json:",omitempty"`
+	Init           bool
+}
+
+type hostMountRecord struct {
+	Type     string
+	Source   string `json:",omitempty"`
+	Target   string
+	ReadOnly bool `json:",omitempty"`
+}
+
+type logConfigRecord struct {
+	Type   string
+	Config map[string]string
+}
+
+type restartRecord struct {
+	Name              string
+	MaximumRetryCount int
+}
+
+type portRecord struct {
+	HostIP   string `json:"HostIp"`
+	HostPort string
+}
+
+type mountRecord struct {
+	Type        string
+	Name        string `json:",omitempty"`
+	Source      string
+	Destination string
+	Driver      string `json:",omitempty"`
+	Mode        string
+	RW          bool
+	Propagation string
+}
+
+type configRecord struct {
+	Hostname     string
+	Domainname   string
+	User         string
+	AttachStdin  bool
+	AttachStdout bool
+	AttachStderr bool
+	Tty          bool
+	OpenStdin    bool
+	StdinOnce    bool
+	Env          []string
+	Cmd          []string
+	Image        string
+	Volumes      map[string]struct{}
+	WorkingDir   string
+	Entrypoint   []string
+	Labels       map[string]string
+	StopSignal   string `json:",omitempty"`
+}
+
+type networkRecord struct {
+	Ports       map[string][]portRecord
+	IPAddress   string
+	Gateway     string
+	MacAddress  string
+	IPPrefixLen int
+	Networks    map[string]endpointRecord
+}
+
+type endpointRecord struct {
+	IPAddress  string
+	Gateway    string
+	MacAddress string
+}
+
+func newContainerRecord(c *container.Container) *containerRecord {
+	cfg, s := &c.Config, c.State
+	r := &containerRecord{
+		ID: c.ID(), Created: stamp(cfg.Created), Args: []string{}, Image: cfg.ImageID, Name: "/" + cfg.Name, Driver: cfg.Root, Platform: "linux",
+		State: stateRecord{
+			Status: string(s.Status), Running: s.Status == container.Running, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
+			StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
+		},
+		HostConfig: hostConfigRecord{
+			LogConfig: logConfigRecord{Type: "none", Config: map[string]string{}}, NetworkMode: cfg.Network, PortBindings: map[string][]portRecord{},
+			RestartPolicy: restartRecord{Name: "no"}, AutoRemove: cfg.AutoRemove, ReadonlyRootfs: cfg.ReadOnly, Init: cfg.Init,
+		},
+		Rung: cfg.Rung.Name,
+		Config: configRecord{
+			Hostname: cfg.Hostname, Domainname: cfg.Domainname, User: cfg.User, AttachStdin: cfg.OpenStdin, AttachStdout: true, AttachStderr: true,
+			Tty: cfg.TTY, OpenStdin: cfg.OpenStdin, StdinOnce: cfg.OpenStdin, Env: cfg.Env, Cmd: cfg.Cmd, Image: cfg.Image,
+			WorkingDir: cfg.WorkingDir, Entrypoint: cfg.Entrypoint, Labels: cfg.Labels, StopSignal: cfg.StopSignal,
+		},
+		Mounts:          []mountRecord{},
+		NetworkSettings: networkRecord{Ports: map[string][]portRecord{}, Networks: map[string]endpointRecord{cfg.Network: {}}},
+	}
+	if r.Config.Labels == nil {
+		r.Config.Labels = map[string]string{}
+	}
+	if command := cfg.Command(); len(command) > 0 {
+		r.Path, r.Args = command[0], command[1:]
+	}
+	for _, m := range cfg.Mounts {
+		r.addMount(m)
+	}
+	return r
+}
+
+func (r *containerRecord) addMount(m container.Mount) {
+	mode := "rw"
+	if m.ReadOnly {
+		mode = "ro"
+	}
+	if m.Type == container.Tmpfs {
+		if r.HostConfig.Tmpfs == nil {
+			r.HostConfig.Tmpfs = map[string]string{}
+		}
+		r.HostConfig.Tmpfs[m.Target] = m.Options
+		return
+	}
+	out := mountRecord{Type: m.Type, Name: volumeName(m), Source: m.Source, Destination: m.Target, Mode: mode, RW: !m.ReadOnly, Propagation: "rprivate"}
+	if m.Type == container.Volume {
+		out.Driver, out.Propagation = "local", ""
+	}
+	r.Mounts = append(r.Mounts, out)
+	r.HostConfig.Binds = append(r.HostConfig.Binds, or(out.Name, m.Source)+":"+m.Target+":"+mode)
+}
+
+// stamp writes a time as Docker does, which has a year 1 for "never".
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+type imageRecord struct {
+	ID           string `json:"Id"`
+	RepoTags     []string
+	RepoDigests  []string
+	Comment      string
+	Created      string
+	Author       string
+	Config       ocispec.ImageConfig
+	Architecture string
+	Variant      string `json:",omitempty"`
+	Os           string
+	Size         int64
+	RootFS       rootFSRecord
+	Metadata     metadataRecord
+	Descriptor   ocispec.Descriptor
+	Origin       string `json:",omitempty"`
+}
+
+type rootFSRecord struct {
+	Type   string
+	Layers []string
+}
+
+type metadataRecord struct {
+	LastTagTime string
+}
+
+func newImageRecord(st *store.Store, img store.Image) (*imageRecord, error) {
+	names, err := st.Names(img.ID)
+	if err != nil {
+		return nil, err
+	}
+	r := &imageRecord{
+		ID: img.ID.String(), RepoTags: []string{}, RepoDigests: []string{}, Created: stamp(created(img)), Author: img.Config.Author, Config: img.Config.Config,
+		Architecture: img.Config.Architecture, Variant: img.Config.Variant, Os: img.Config.OS, Size: img.Size,
+		RootFS: rootFSRecord{Type: "layers", Layers: []string{}}, Metadata: metadataRecord{stamp(img.Pulled)}, Descriptor: img.Manifest, Origin: img.Origin,
+	}
+	for _, l := range img.Layers {
+		r.RootFS.Layers = append(r.RootFS.Layers, l.String())
+	}
+	if n := len(img.Config.History); n > 0 {
+		r.Comment = img.Config.History[n-1].Comment
+	}
+	for _, name := range names {
+		repository, tag := repositoryAndTag(name)
+		ref, err := reference.Parse(name)
+		switch {
+		case err != nil || repository != ref.FamiliarName():
+			r.RepoTags = append(r.RepoTags, name)
+			continue
+		case tag != none:
+			r.RepoTags = append(r.RepoTags, repository+":"+tag)
+		}
+		r.RepoDigests = append(r.RepoDigests, repository+"@"+string(img.Manifest.Digest))
+	}
+	return r, nil
+}

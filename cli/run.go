@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"sbx/bases"
+	"sbx/container"
+	"sbx/fetch"
+)
+
+func runCommand() command {
+	return command{
+		name: "run", summary: "Create and run a new container from an image",
+		usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]", forms: []string{"sbx container run", "sbx run"},
+		max: -1, trailing: true, failure: statusSbx,
+		bind: func() ([]option, action) {
+			o := &runOptions{}
+			return o.flags(), o.run
+		},
+	}
+}
+
+type runOptions struct {
+	container containerFlags
+}
+
+func (o *runOptions) flags() []option {
+	return o.container.options()
+}
+
+func (o *runOptions) run(ctx context.Context, c *client, operands []string) error {
+	f := &o.container
+	typed := f.image.rootfs
+	if typed == "" {
+		if len(operands) == 0 {
+			return &usageError{text: `"sbx run" requires at least 1 argument`, path: "sbx run"}
+		}
+		typed, operands = operands[0], operands[1:]
+	}
+	options, err := f.container(c, operands)
+	if err == nil {
+		err = f.checkTerminal(c)
+	}
+	if err != nil {
+		return err
+	}
+	f.unmet.tell(c)
+	if err := o.start(ctx, c, typed, options); err != nil {
+		return named("run "+typed, err)
+	}
+	return nil
+}
+
+// start makes a container of the image and runs it. The error settles the exit
+// status of a program that ran, too.
+func (o *runOptions) start(ctx context.Context, c *client, typed string, options container.Options) error {
+	f := &o.container
+	home, err := c.open(ctx, f.image.rung)
+	if err != nil {
+		return err
+	}
+	idFile, err := newIDFile(f.cidFile)
+	if err != nil {
+		return err
+	}
+	defer idFile.close()
+	images, err := newResolver(c, home, f.image, c.err)
+	if err != nil {
+		return err
+	}
+	base, err := images.base(ctx, typed)
+	if err != nil {
+		return err
+	}
+	if options.Network == "" && base.Name != bases.HostName && isTerminal(c.err) && !f.image.quiet {
+		c.notice("the container has no network yet; --network host shares this machine's")
+	}
+	ctr, err := home.Create(ctx, base, options)
+	if err != nil {
+		return err
+	}
+	if err := idFile.write(ctr.ID()); err != nil {
+		_ = ctr.Remove(ctx, false)
+		return err
+	}
+	status, err := ctr.Run(ctx, container.Stdio{In: c.in, Out: c.out, Err: c.err})
+	if err != nil {
+		return runFailure(err, status, base)
+	}
+	return exited(status)
+}
+
+// runFailure adds the exit status to an error, and what only the image can tell.
+func runFailure(err error, code int, base container.Base) error {
+	var start *container.StartError
+	if !errors.As(err, &start) {
+		return &statusError{status: code, err: err}
+	}
+	if start.Err == nil {
+		return &statusError{status: start.Status(), hint: start.Hint()}
+	}
+	if p := base.Image.Config.Platform; start.Status() == 126 && foreign(p) {
+		return &statusError{status: start.Status(), err: err, hint: fmt.Sprintf("the image is for %s, and this machine runs %s; ask for another with --platform",
+			platformName(p), platformName(fetch.DefaultPlatform()))}
+	}
+	return err
+}
+
+// named puts what was tried before an error, unless that says nothing itself.
+func named(what string, err error) error {
+	var settled *statusError
+	if errors.As(err, &settled) && settled.err == nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// idFile is the file of --cidfile. It is made before anything else, so that two
+// commands cannot have the same, and is gone again if there comes no container.
+type idFile struct {
+	path string
+	file *os.File
+}
+
+func newIDFile(path string) (*idFile, error) {
+	if path == "" {
+		return &idFile{}, nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return nil, &idFileError{path}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create container ID file: %w", err)
+	}
+	return &idFile{path: path, file: f}, nil
+}
+
+// write writes the ID. The file stays from then on.
+func (f *idFile) write(id string) error {
+	if f.file == nil {
+		return nil
+	}
+	_, err := f.file.WriteString(id)
+	if err = errors.Join(err, f.file.Close()); err != nil {
+		return fmt.Errorf("write container ID file: %w", err)
+	}
+	f.file, f.path = nil, ""
+	return nil
+}
+
+func (f *idFile) close() {
+	if f.file != nil {
+		f.file.Close()
+		_ = os.Remove(f.path)
+	}
+}
+
+// idFileError says that the file of --cidfile is there already.
+type idFileError struct{ path string }
+
+func (e *idFileError) Error() string {
+	return "container ID file found, make sure the other container isn't running or delete " + e.path
+}

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sbx/store"
+)
+
+// makingPrefix begins the name of a container's directory until its record is
+// whole; trashPrefix, once it is to be removed. Neither is ever listed.
+const (
+	makingPrefix = ".making-"
+	trashPrefix  = ".trash-"
+)
+
+// FromImage makes a base of an image, whose layers are unpacked for the rung if
+// they are not yet. typed is what the user called it.
+func (h *Home) FromImage(ctx context.Context, img store.Image, typed string) (Base, error) {
+	dirs, err := h.Store.LayerDirs(ctx, img)
+	if err != nil {
+		return Base{}, err
+	}
+	slices.Reverse(dirs)
+	return Base{Name: typed, Image: img, Lower: dirs, Config: img.Config.Config}, nil
+}
+
+// FromDir makes a base of a directory with a root filesystem in it. The
+// container works on that directory itself.
+func FromDir(dir string) (Base, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return Base{}, err
+	}
+	fi, err := os.Stat(abs)
+	if err == nil && !fi.IsDir() {
+		err = errors.New("not a directory")
+	}
+	if err != nil {
+		return Base{}, fmt.Errorf("use root filesystem %s: %w", dir, err)
+	}
+	return Base{Name: dir, Dir: abs, Lower: []string{abs}}, nil
+}
+
+// Create makes the record and the directories of a new container. Once it
+// returns, the container is listed; until then nothing of it can be seen.
+func (h *Home) Create(ctx context.Context, b Base, o Options) (*Container, error) {
+	config, err := h.configure(b, o)
+	if err != nil {
+		return nil, err
+	}
+	c := &Container{Config: *config, home: h, dir: filepath.Join(h.dir, config.ID), State: State{Status: Created}}
+	making := filepath.Join(h.dir, makingPrefix+config.ID)
+	if err := c.make(ctx, making, b); err != nil {
+		h.Store.RemoveTree(context.WithoutCancel(ctx), making)
+		h.dropName(c.Config.Name, c.Config.ID)
+		return nil, err
+	}
+	return c, nil
+}
+
+// make fills the directory and gives it its name. The name of the container is
+// taken before the directory, so that a container is never without one.
+func (c *Container) make(ctx context.Context, making string, b Base) error {
+	for _, dir := range []string{making, making + "/upper", making + "/work"} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return fmt.Errorf("create container: %w", err)
+		}
+	}
+	lock, err := lockMaking(making)
+	if err != nil {
+		return fmt.Errorf("create container: %w", err)
+	}
+	defer unix.Close(lock)
+	// The upper directory is the root of the container: everyone in it may look.
+	if err := os.Chmod(making+"/upper", rootMode(b)); err != nil {
+		return fmt.Errorf("create container: %w", err)
+	}
+	if err := c.name(); err != nil {
+		return err
+	}
+	if c.Config.Root == rootCopy {
+		if err := c.home.Store.Flatten(ctx, c.Config.Lower, making+"/rootfs"); err != nil {
+			return fmt.Errorf("copy root filesystem: %w", err)
+		}
+	}
+	record, err := json.Marshal(c.Config)
+	if err == nil {
+		err = writeFile(making+"/config.json", record, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("create container: %w", err)
+	}
+	if err := unix.Rename(making, c.dir); err != nil {
+		return fmt.Errorf("create container: %w", err)
+	}
+	return nil
+}
+
+// lockMaking holds a directory that is being filled: as long as the lock is
+// held, nobody takes it for what a dead process has left.
+func lockMaking(dir string) (int, error) {
+	fd, err := open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		unix.Close(fd)
+		return -1, &os.PathError{Op: "lock", Path: dir, Err: err}
+	}
+	return fd, nil
+}
+
+// rootMode is the mode of the base's own root directory.
+func rootMode(b Base) os.FileMode {
+	if len(b.Lower) > 0 {
+		if fi, err := os.Stat(b.Lower[0]); err == nil {
+			return fi.Mode().Perm()
+		}
+	}
+	return 0o755
+}
+
+// name takes the asked name, or a free one of our own.
+func (c *Container) name() error {
+	if c.Config.Name != "" {
+		return c.home.takeName(c.Config.Name, c.Config.ID)
+	}
+	for range 50 {
+		name := randomName()
+		err := c.home.takeName(name, c.Config.ID)
+		var taken *NameInUseError
+		if errors.As(err, &taken) {
+			continue
+		}
+		c.Config.Name = name
+		return err
+	}
+	c.Config.Name = randomName() + "_" + c.Config.ID[:6]
+	return c.home.takeName(c.Config.Name, c.Config.ID)
+}
+
+// configure joins the image's defaults and the user's wishes, as Docker does.
+func (h *Home) configure(b Base, o Options) (*Config, error) {
+	image := b.Config
+	c := &Config{
+		ID: newID(), Name: o.Name, Created: time.Now().UTC(),
+		Image: b.Name, ImageName: b.Image.Name, Rung: h.Features.Rung,
+		RootDir: b.Dir, Lower: b.Lower, BaseMounts: b.Mounts, Mounts: o.Mounts,
+		Hostname: o.Hostname, Domainname: o.Domainname,
+		User: or(o.User, image.User), WorkingDir: or(o.WorkingDir, image.WorkingDir, "/"), StopSignal: or(o.StopSignal, image.StopSignal, "SIGTERM"),
+		Network: or(o.Network, NetworkNone), TTY: o.TTY, OpenStdin: o.OpenStdin, ReadOnly: o.ReadOnly, Init: o.Init, AutoRemove: o.AutoRemove,
+		Refused: b.Refused, Advice: b.Advice,
+	}
+	if !b.Image.ID.IsZero() {
+		c.ImageID = b.Image.ID.String()
+		for _, l := range b.Image.Layers {
+			c.Layers = append(c.Layers, l.String())
+		}
+	}
+	switch {
+	case b.Dir != "":
+		c.Root = rootDir
+	case h.Features.Overlay:
+		c.Root = rootOverlay
+	default:
+		c.Root = rootCopy
+	}
+	c.Hostname = or(c.Hostname, c.ID[:shortID])
+	if !filepath.IsAbs(c.WorkingDir) {
+		return nil, fmt.Errorf("working directory %q: not an absolute path", c.WorkingDir)
+	}
+	// An entrypoint of the user's takes the image's command away with it.
+	c.Entrypoint, c.Cmd = image.Entrypoint, image.Cmd
+	if o.Entrypoint != nil {
+		c.Entrypoint, c.Cmd = *o.Entrypoint, nil
+	}
+	if len(o.Args) > 0 {
+		c.Cmd = o.Args
+	}
+	if len(c.Command()) == 0 || c.Command()[0] == "" {
+		return nil, &NoCommandError{Image: b.Name}
+	}
+	var err error
+	if c.Identity, err = lookUpUser(c.User, b.Lower); err != nil {
+		return nil, err
+	}
+	c.Labels = join(image.Labels, o.Labels)
+	c.Env = environment(c, image.Env, o.Env)
+	return c, h.checkMounts(c)
+}
+
+// NoCommandError says that neither the image nor the user names a program.
+type NoCommandError struct{ Image string }
+
+func (e *NoCommandError) Error() string { return "no command given, and the image has none" }
+
+// Hint shows the form.
+func (e *NoCommandError) Hint() string {
+	return "name a program of the image: sbx run " + e.Image + " PROGRAM"
+}
+
+func or(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func join(a, b map[string]string) map[string]string {
+	if len(a)+len(b) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(a)+len(b))
+	for k, v := range a {
+		out[k] = v
+	}
+	for k, v := range b {
+		out[k] = v
+	}
+	return out
+}
+
+// environment is what the program starts with: PATH, HOSTNAME, TERM with a
+// terminal, then the image's, then the user's, and HOME if nobody gave one.
+func environment(c *Config, image, user []string) []string {
+	env := []string{"PATH=" + defaultPath, "HOSTNAME=" + c.Hostname}
+	if c.TTY {
+		env = append(env, "TERM=xterm")
+	}
+	at := map[string]int{}
+	for i, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		at[name] = i
+	}
+	for _, e := range slices.Concat(image, user) {
+		name, _, ok := strings.Cut(e, "=")
+		i, known := at[name]
+		switch {
+		case !ok && known: // -e NAME without a value in the caller's environment
+			env[i] = ""
+			delete(at, name)
+		case !ok:
+		case known:
+			env[i] = e
+		default:
+			at[name] = len(env)
+			env = append(env, e)
+		}
+	}
+	if _, ok := at["HOME"]; !ok {
+		env = append(env, "HOME="+c.Identity.Home)
+	}
+	return slices.DeleteFunc(env, func(e string) bool { return e == "" })
+}
+
+// checkMounts settles the mounts: sources exist, targets are absolute and named once.
+func (h *Home) checkMounts(c *Config) error {
+	seen := map[string]bool{}
+	for i := range c.Mounts {
+		m := &c.Mounts[i]
+		if !filepath.IsAbs(m.Target) || filepath.Clean(m.Target) == "/" {
+			return fmt.Errorf("mount %q: the target must be an absolute path and not /", m.Target)
+		}
+		m.Target = filepath.Clean(m.Target)
+		if seen[m.Target] {
+			return fmt.Errorf("mount %s: two mounts have this target", m.Target)
+		}
+		seen[m.Target] = true
+		switch m.Type {
+		case Tmpfs:
+		case Volume:
+			dir, err := h.volume(m.Source)
+			if err != nil {
+				return err
+			}
+			m.Source = dir
+		case Bind:
+			if err := checkBind(m); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("mount %s: unknown type %q", m.Target, m.Type)
+		}
+	}
+	return nil
+}
+
+func checkBind(m *Mount) error {
+	if !filepath.IsAbs(m.Source) {
+		return fmt.Errorf("mount %s: the source %q is not an absolute path", m.Target, m.Source)
+	}
+	_, err := os.Stat(m.Source)
+	if errors.Is(err, os.ErrNotExist) && m.Create {
+		err = os.MkdirAll(m.Source, 0o755)
+	}
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", m.Target, err)
+	}
+	return nil
+}
+
+// volume returns the directory of a named volume, made if it is new; without a
+// name, of one that has its own.
+func (h *Home) volume(name string) (string, error) {
+	if name == "" {
+		name = newID()
+	}
+	if !validName(name) {
+		return "", fmt.Errorf("volume %q: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed", name)
+	}
+	dir := filepath.Join(filepath.Dir(h.dir), "volumes", name, "_data")
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return "", fmt.Errorf("create volume %s: %w", name, err)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", fmt.Errorf("create volume %s: %w", name, err)
+	}
+	return dir, nil
+}

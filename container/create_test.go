@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+func TestEnvironment(t *testing.T) {
+	c := &Config{Hostname: "box", Identity: Identity{Home: "/home/www"}}
+	for _, tt := range []struct {
+		name        string
+		tty         bool
+		image, user []string
+		want        []string
+	}{
+		{name: "defaults", want: []string{"PATH=" + defaultPath, "HOSTNAME=box", "HOME=/home/www"}},
+		{name: "terminal", tty: true, want: []string{"PATH=" + defaultPath, "HOSTNAME=box", "TERM=xterm", "HOME=/home/www"}},
+		{name: "image", image: []string{"PATH=/opt/bin", "A=1"}, want: []string{"PATH=/opt/bin", "HOSTNAME=box", "A=1", "HOME=/home/www"}},
+		{name: "user over image", image: []string{"A=1", "B=2"}, user: []string{"A=x=y,z", "HOME=/"}, want: []string{"PATH=" + defaultPath, "HOSTNAME=box", "A=x=y,z", "B=2", "HOME=/"}},
+		{name: "unset", image: []string{"A=1", "B=2"}, user: []string{"A", "C"}, want: []string{"PATH=" + defaultPath, "HOSTNAME=box", "B=2", "HOME=/home/www"}},
+		{name: "empty value", user: []string{"A="}, want: []string{"PATH=" + defaultPath, "HOSTNAME=box", "A=", "HOME=/home/www"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c.TTY = tt.tty
+			if diff := cmp.Diff(tt.want, environment(c, tt.image, tt.user)); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestCandidates(t *testing.T) {
+	for _, tt := range []struct {
+		program string
+		env     []string
+		want    []string
+	}{
+		{"/bin/sh", nil, []string{"/bin/sh"}},
+		{"./sh", []string{"PATH=/x"}, []string{"./sh"}},
+		{"sh", []string{"PATH=/x:/y"}, []string{"/x/sh", "/y/sh"}},
+		{"sh", []string{"PATH="}, []string{"./sh"}},
+		{"sh", []string{"PATH=:/y"}, []string{"./sh", "/y/sh"}},
+		{"sh", []string{"PATHS=/y"}, []string{"/usr/local/sbin/sh", "/usr/local/bin/sh", "/usr/sbin/sh", "/usr/bin/sh", "/sbin/sh", "/bin/sh"}},
+	} {
+		if diff := cmp.Diff(tt.want, candidates(tt.program, tt.env)); diff != "" {
+			t.Errorf("%s %q (-want +got)\n%s", tt.program, tt.env, diff)
+		}
+	}
+}
+
+func TestTmpfsOptions(t *testing.T) {
+	const guard = unix.MS_NOSUID | unix.MS_NODEV
+	for _, tt := range []struct {
+		mount   Mount
+		options string
+		flags   int
+	}{
+		{Mount{}, "mode=1777", guard},
+		{Mount{Options: "rw,size=10m,mode=700"}, "size=10m,mode=700", guard},
+		{Mount{Options: "noexec,ro"}, "mode=1777", guard | unix.MS_NOEXEC | unix.MS_RDONLY},
+		{Mount{ReadOnly: true}, "mode=1777", guard | unix.MS_RDONLY},
+		{Mount{Options: "suid,dev,exec"}, "mode=1777", guard},
+	} {
+		options, flags := tmpfsOptions(tt.mount)
+		if options != tt.options || flags != tt.flags {
+			t.Errorf("%+v: got %q %#x, want %q %#x", tt.mount, options, flags, tt.options, tt.flags)
+		}
+	}
+}
+
+func TestSplit(t *testing.T) {
+	for in, want := range map[string]string{"/": "", "": "", "/a//b/": "a b", "/../x": "x", "/a/../b": "b", "a/./b": "a b"} {
+		if got := strings.Join(split(in), " "); got != want {
+			t.Errorf("split(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestCheckMounts(t *testing.T) {
+	dir := t.TempDir()
+	h := &Home{dir: filepath.Join(dir, "containers")}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		mounts []Mount
+		fail   string
+	}{
+		{"bind", []Mount{{Type: Bind, Source: dir, Target: "/a"}}, ""},
+		{"volume", []Mount{{Type: Volume, Source: "data", Target: "/a"}}, ""},
+		{"anonymous volume", []Mount{{Type: Volume, Target: "/a"}}, ""},
+		{"missing source of -v", []Mount{{Type: Bind, Source: dir + "/new/er", Target: "/a", Create: true}}, ""},
+		{"missing source of --mount", []Mount{{Type: Bind, Source: dir + "/none", Target: "/a"}}, "no such file"},
+		{"root", []Mount{{Type: Tmpfs, Target: "/x/.."}}, "not /"},
+		{"relative target", []Mount{{Type: Tmpfs, Target: "a"}}, "absolute"},
+		{"relative source", []Mount{{Type: Bind, Source: "x", Target: "/a"}}, "absolute"},
+		{"twice", []Mount{{Type: Tmpfs, Target: "/a"}, {Type: Tmpfs, Target: "/a/"}}, "two mounts"},
+		{"volume name", []Mount{{Type: Volume, Source: "../x", Target: "/a"}}, "only [a-zA-Z0-9]"},
+		{"type", []Mount{{Type: "npipe", Target: "/a"}}, "unknown type"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := h.checkMounts(&Config{Mounts: tt.mounts})
+			if tt.fail == "" && err != nil || tt.fail != "" && (err == nil || !strings.Contains(err.Error(), tt.fail)) {
+				t.Errorf("got %v, want %q", err, tt.fail)
+			}
+		})
+	}
+	if fi, err := os.Stat(dir + "/new/er"); err != nil || !fi.IsDir() {
+		t.Errorf("the source of -v was not made: %v", err)
+	}
+}
+
+func TestNames(t *testing.T) {
+	h := &Home{dir: t.TempDir()}
+	if err := os.Mkdir(filepath.Join(h.dir, namesDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	first, second := newID(), newID()
+	if err := os.Mkdir(filepath.Join(h.dir, first), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeJSON(filepath.Join(h.dir, first, "config.json"), Config{ID: first}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.takeName("web", first); err != nil {
+		t.Fatal(err)
+	}
+	var taken *NameInUseError
+	if err := h.takeName("web", second); !errors.As(err, &taken) || taken.ID != first {
+		t.Errorf("a name was given twice: %v", err)
+	}
+	if err := h.dropName("web", second); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := h.named("web"); err != nil || id != first {
+		t.Errorf("another's drop took the name away: %q, %v", id, err)
+	}
+	// Its container gone, the name is free again, without anyone having dropped it.
+	if err := os.RemoveAll(filepath.Join(h.dir, first)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.takeName("web", second); err != nil {
+		t.Errorf("a stale name is not free: %v", err)
+	}
+	// While a container is being made it holds its name already.
+	third := newID()
+	making := filepath.Join(h.dir, makingPrefix+second)
+	if err := os.Mkdir(making, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := lockMaking(making)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.takeName("web", third); !errors.As(err, &taken) {
+		t.Errorf("the name of a container in the making was taken: %v", err)
+	}
+	unix.Close(lock)
+	if err := h.takeName("web", third); err != nil {
+		t.Errorf("the name of a dead making is not free: %v", err)
+	}
+	for _, bad := range []string{"", "x", ".a", "-a", "a/b", "..", "a b", "ä", strings.Repeat("a", 129), "a\x00b"} {
+		if err := h.takeName(bad, third); err == nil {
+			t.Errorf("name %q was accepted", bad)
+		}
+	}
+}
+
+func TestRandomNames(t *testing.T) {
+	seen := map[string]bool{}
+	for range 200 {
+		name := randomName()
+		if !validName(name) {
+			t.Fatalf("%q is no valid name", name)
+		}
+		seen[name] = true
+	}
+	if len(seen) < 150 {
+		t.Errorf("200 names, only %d different", len(seen))
+	}
+}

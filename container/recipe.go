@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"sbx/userns"
+)
+
+// start holds what the programs of one start share: the record, where things
+// are, and the descriptors that the client has prepared.
+type start struct {
+	config *Config
+	dir    string // the container's own directory
+	stage  string // a directory to mount on, see makeStage
+	files  []hostFile
+	filter *unix.SockFprog
+	size   *unix.Winsize // of the client's terminal, at first
+
+	control    int // descriptors, all of 20 or more: the monitor's conversation,
+	channel    int // where it receives what the program sends,
+	programEnd int // and where the program sends it;
+	null       int // /dev/null,
+	stdin      int // and the program's own three, unused with a terminal
+	stdout     int
+	stderr     int
+}
+
+// Descriptor numbers that paths of the recipe can name as /proc/self/fd/N. They
+// stay below a limit of 256 open files but for many-layered images.
+const (
+	slotTarget = 200
+	slotDev    = 201
+	slotLower  = 202
+)
+
+func slot(n int) string { return "/proc/self/fd/" + strconv.Itoa(n) }
+
+// monitorProgram is what becomes the monitor: with the IDs mapped, it starts the
+// container's pid 1 as its only child and executes this binary.
+//
+// Runs in: new user, pid and mount namespaces, with all capabilities there.
+func (s *start) monitorProgram() *userns.Prog {
+	p := &userns.Prog{}
+	pidfd := new(int32)
+	held := p.Reg()
+	// A session of its own: ctrl-c in the client's terminal must reach neither
+	// the monitor nor, a second time, the program.
+	p.Call("start session", unix.SYS_SETSID)
+	p.Fork("clone container", unix.CLONE_NEWPID|unix.CLONE_PIDFD, pidfd, s.containerProgram())
+	p.Load(held, pidfd)
+	// The start directory of a container must not be held busy by its monitor.
+	p.Call("change directory to /", unix.SYS_CHDIR, "/")
+	for fd := range 3 {
+		p.Call("place descriptor", unix.SYS_DUP3, s.null, fd, 0)
+	}
+	p.ResetSignals()
+	p.Execve(monitorRole, s.config.ID, []string{}, s.control, s.channel, held)
+	return p
+}
+
+// containerProgram is the start of the container: it makes the namespaces and
+// the root filesystem, gives up what the program may not have, and becomes it.
+//
+// The order is that of runc's init with what its vulnerabilities taught
+// (research of 2026: F01-F14): the root is private before anything is mounted,
+// masks come after every mount, capabilities go before the filter where
+// no_new_privs allows it, descriptors are closed right before execve.
+//
+// Runs in: the container's pid namespace as pid 1, mapped root.
+func (s *start) containerProgram() *userns.Prog {
+	r := &recipe{Prog: &userns.Prog{}, start: s}
+	c := s.config
+
+	namespaces := unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+	if c.Network != NetworkHost {
+		namespaces |= unix.CLONE_NEWNET
+	}
+	r.Call("create namespaces", unix.SYS_UNSHARE, namespaces)
+	r.Call("die with monitor", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+	r.Call("start session", unix.SYS_SETSID)
+	r.Call("set umask", unix.SYS_UMASK, 0)
+	r.Call("make mounts private", unix.SYS_MOUNT, nil, "/", nil, unix.MS_REC|unix.MS_PRIVATE, nil)
+
+	r.holdNamespaces()
+
+	r.makeStage()
+	r.mountRoot()
+	r.mountProc()
+	r.mountDev()
+	r.mountSys()
+	r.network()
+	r.bindFiles()
+	for _, m := range c.BaseMounts {
+		r.mount(m)
+	}
+	for _, m := range sorted(c.Mounts) {
+		r.mount(m)
+	}
+	r.hide()
+	if c.ReadOnly {
+		r.remountReadOnly(".", 0)
+	}
+
+	// pivot_root(".", ".") stacks the old root on the new one, so that no
+	// directory for it is needed; then it is detached (pivot_root(2)).
+	r.Call("pivot root", unix.SYS_PIVOT_ROOT, ".", ".")
+	r.Call("detach old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
+	r.Call("change directory to /", unix.SYS_CHDIR, "/")
+	r.setName(c)
+
+	r.workingDirectory()
+	if c.Init {
+		r.forkProgram()
+	}
+	r.stdio()
+	r.giveUp()
+	r.execute()
+	return r.Prog
+}
+
+// holdNamespaces leaves references to the mount and network namespaces with the
+// monitor, in a message that it need not even receive. Taking them apart costs a
+// millisecond, which would otherwise come between the program's end and its
+// exit status.
+func (r *recipe) holdNamespaces() {
+	fd := r.Reg()
+	names := []string{"mnt"}
+	if r.config.Network != NetworkHost {
+		names = append(names, "net")
+	}
+	for _, name := range names {
+		r.Call("open own namespace", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/ns/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0).Into(fd)
+		r.send(r.programEnd, `{"what":"`+name+`"}`, fd)
+		r.Call("close", unix.SYS_CLOSE, fd)
+	}
+}
+
+// recipe is a start program in the making, with its registers.
+type recipe struct {
+	*userns.Prog
+	*start
+	root userns.Reg // the new root, O_PATH
+	a, b userns.Reg // directories on the way to a target
+	work userns.Reg // anything short-lived
+}
+
+func (r *recipe) setName(c *Config) {
+	host := []byte(c.Hostname)
+	r.Call("set hostname", unix.SYS_SETHOSTNAME, host, len(host))
+	if c.Domainname != "" {
+		domain := []byte(c.Domainname)
+		r.Call("set domain name", unix.SYS_SETDOMAINNAME, domain, len(domain))
+	}
+	r.Call("set umask", unix.SYS_UMASK, 0o022)
+}
+
+// forkProgram makes the process that becomes the program a child of pid 1,
+// which stays as a reaper. The reaper's memory is a copy of the client's: it is
+// made unreadable for whoever is root in the container.
+func (r *recipe) forkProgram() {
+	program := &recipe{Prog: &userns.Prog{}, start: r.start}
+	program.work = program.Reg()
+	program.Call("start session", unix.SYS_SETSID)
+	program.stdio()
+	program.giveUp()
+	program.execute()
+	child := r.Reg()
+	r.Call("hide memory", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	r.Fork("clone program", 0, nil, program.Prog).Into(child)
+	r.setCapabilities(1 << unix.CAP_KILL)
+	r.Call("close descriptors", unix.SYS_CLOSE_RANGE, 0, uintptr(^uint32(0)), 0)
+	r.Reap(child)
+}
+
+// stdio places the program's three standard descriptors: pipes that the monitor
+// reads, or a terminal of the container's own devpts, whose master is sent to
+// the monitor. The host's terminal is never handed over (CVE-2017-5226).
+func (r *recipe) stdio() {
+	if !r.config.TTY {
+		for fd, from := range []int{r.stdin, r.stdout, r.stderr} {
+			r.Call("place standard descriptor", unix.SYS_DUP3, from, fd, 0)
+		}
+		return
+	}
+	master := r.work
+	r.Call("open /dev/pts/ptmx", unix.SYS_OPENAT, unix.AT_FDCWD, "/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0).Into(master)
+	r.Call("unlock terminal", unix.SYS_IOCTL, master, unix.TIOCSPTLCK, make([]byte, 4))
+	if r.size != nil {
+		r.Call("size terminal", unix.SYS_IOCTL, master, unix.TIOCSWINSZ, unsafe.Pointer(r.size))
+	}
+	r.send(r.programEnd, `{"what":"terminal"}`, master)
+	// TIOCGPTPEER opens the other side of this very master: a path could be
+	// another's (CVE-2025-52565).
+	r.Call("open terminal", unix.SYS_IOCTL, master, unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY).Into(r.work)
+	r.Call("take controlling terminal", unix.SYS_IOCTL, r.work, unix.TIOCSCTTY, 0)
+	for fd := range 3 {
+		r.Call("place standard descriptor", unix.SYS_DUP3, r.work, fd, 0)
+	}
+	r.Call("bind /dev/console", unix.SYS_MOUNT, "/dev/pts/0", "/dev/console", nil, unix.MS_BIND, nil)
+}
+
+// send sends the descriptor in fd, with a message, to the monitor.
+func (r *recipe) send(socket int, message string, fd userns.Reg) {
+	text := []byte(message)
+	iov := &unix.Iovec{Base: &text[0]}
+	iov.SetLen(len(text))
+	control := make([]byte, unix.CmsgSpace(4))
+	header := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+	header.Level, header.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
+	header.SetLen(unix.CmsgLen(4))
+	msg := &unix.Msghdr{Iov: iov, Control: &control[0]}
+	msg.SetIovlen(1)
+	msg.SetControllen(len(control))
+	r.Keep(text)
+	r.Keep(iov)
+	r.Store((*int32)(unsafe.Pointer(&control[unix.CmsgLen(0)])), fd)
+	r.Call("send descriptor to monitor", unix.SYS_SENDMSG, socket, unsafe.Pointer(msg), unix.MSG_NOSIGNAL)
+}
+
+// workingDirectory enters the working directory, made if it is missing. It is
+// opened in the root without magic links, so that "/proc/self/fd/N" cannot name
+// a directory of the host through a descriptor (CVE-2024-21626).
+func (r *recipe) workingDirectory() {
+	dir := r.config.WorkingDir
+	if dir == "" || dir == "/" {
+		return
+	}
+	r.Call("open /", unix.SYS_OPENAT, unix.AT_FDCWD, "/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Into(r.root)
+	r.directory(dir, "change directory to "+dir)
+	r.Call("change directory to "+dir, unix.SYS_FCHDIR, r.a)
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Status is where a container stands in its life, in Docker's words.
+type Status string
+
+// The stations.
+const (
+	Created Status = "created"
+	Running Status = "running"
+	Exited  Status = "exited"
+)
+
+// State is what is known of a container's last run. It is stored as state.json
+// and believed to be running only while its monitor is: a record cannot say who
+// died after it was written.
+type State struct {
+	Status     Status    `json:"status"`
+	Monitor    process   `json:"monitor"`
+	PID        int       `json:"pid,omitempty"` // the program's, on the host; 0 when not running
+	StartedAt  time.Time `json:"startedAt,omitzero"`
+	FinishedAt time.Time `json:"finishedAt,omitzero"`
+	ExitCode   int       `json:"exitCode"`
+	Error      string    `json:"error,omitempty"`
+}
+
+// process names a process so that no other can be taken for it: a pid is used
+// again after its owner's death, after a reboot, in another pid namespace and on
+// the other machines that mount this home.
+type process struct {
+	PID       int    `json:"pid"`
+	Start     uint64 `json:"start"` // clock ticks since boot, proc(5) stat field 22
+	Boot      string `json:"boot"`
+	Machine   string `json:"machine,omitempty"`
+	Namespace string `json:"namespace"` // of pids, as the link reads
+}
+
+// here is what a process of this moment shares with us: boot, machine, pid namespace.
+func here() process {
+	return process{
+		Boot:      readLine("/proc/sys/kernel/random/boot_id"),
+		Machine:   readLine("/etc/machine-id"),
+		Namespace: pidNamespace(),
+	}
+}
+
+func pidNamespace() string {
+	link, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return ""
+	}
+	return link
+}
+
+// alive reports whether the very process that p names still runs, and whether p
+// is one that this host and namespace can see at all.
+func (p process) alive() (alive, known bool) {
+	if p.PID == 0 {
+		return false, true
+	}
+	h := here()
+	if p.Machine != h.Machine {
+		return false, false
+	}
+	if p.Boot != h.Boot {
+		return false, true
+	}
+	if p.Namespace != h.Namespace {
+		return false, false
+	}
+	start, err := startTime(p.PID)
+	return err == nil && start == p.Start, true
+}
+
+// startTime reads field 22 of /proc/PID/stat. A zombie has ended.
+func startTime(pid int) (uint64, error) {
+	data, err := readFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, fmt.Errorf("look at process %d: %w", pid, err)
+	}
+	// The name in field 2 may hold anything, parentheses and spaces included.
+	i := bytes.LastIndexByte(data, ')')
+	if i < 0 {
+		return 0, fmt.Errorf("look at process %d: strange stat", pid)
+	}
+	fields := strings.Fields(string(data[i+1:]))
+	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
+		return 0, fmt.Errorf("look at process %d: %w", pid, unix.ESRCH)
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+// loadState reads the state in dir and corrects it: a container whose monitor
+// has died without a word has exited, with 137 (DESIGN §9).
+func loadState(dir string) (State, error) {
+	var s State
+	err := readJSON(filepath.Join(dir, "state.json"), &s)
+	if errors.Is(err, fs.ErrNotExist) {
+		return State{Status: Created}, nil
+	}
+	if err != nil {
+		return State{}, err
+	}
+	if s.Status != Running {
+		return s, nil
+	}
+	if alive, known := s.Monitor.alive(); known && !alive {
+		s.Status, s.PID, s.ExitCode = Exited, 0, 137
+		if s.FinishedAt.IsZero() {
+			s.FinishedAt = s.StartedAt
+		}
+	}
+	return s, nil
+}
+
+func saveState(dir string, s State) error { return writeJSON(filepath.Join(dir, "state.json"), s) }

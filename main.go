@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command sbx runs containers for users without privileges, with Docker's
+// command line: no root, no daemon, no helper program.
+package main
+
+import (
+	"os"
+
+	"sbx/cli"
+	"sbx/container"
+	"sbx/store"
+	"sbx/userns"
+)
+
+func main() {
+	userns.Dispatch(map[string]userns.Role{
+		"monitor": container.Monitor,
+		"unpack":  store.UnpackRole,
+		"remove":  store.RemoveRole,
+		"copy":    store.CopyRole,
+	})
+	os.Exit(cli.Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package overlay
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Flatten copies the merged tree of a stack of layer directories, topmost first,
+// into dst, an empty directory on any filesystem, as plain files: what a
+// container gets where overlayfs is refused. Whiteouts and opaque directories
+// are obeyed and gone, hard links within a layer and holes stay, blocks are
+// shared where the filesystem can. Owners of each layer go in beside lower and
+// come out for the copy; nil stands for none.
+//
+// Recorded means what it does in UnpackOptions. Files that their owner may not
+// read need a caller with capabilities over them.
+func Flatten(ctx context.Context, dst *os.File, lower []string, owners []Owners, recorded bool) (Owners, error) {
+	s, err := openStack(lower)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	fd, err := openat(int(dst.Fd()), ".", openDir, 0)
+	if err != nil {
+		return nil, named("open "+dst.Name(), err)
+	}
+	defer unix.Close(fd)
+	f := &flattener{
+		ctx: ctx, stack: s, owners: owners, dst: fd,
+		writer: &writer{recorded: recorded}, copies: map[fileInLayer]string{},
+	}
+	if err := f.run(); err != nil {
+		return nil, err
+	}
+	return f.writer.owners.table(), nil
+}
+
+type flattener struct {
+	ctx    context.Context
+	stack  *stack
+	owners []Owners
+	dst    int
+	opener
+	writer *writer
+	copies map[fileInLayer]string // where files with several names went first
+	todo   []merged
+}
+
+// fileInLayer is an inode; two layers may be on two filesystems.
+type fileInLayer struct {
+	layer int
+	id    inode
+}
+
+func (f *flattener) run() error {
+	f.todo = []merged{f.stack.root()}
+	for len(f.todo) > 0 {
+		d := f.todo[len(f.todo)-1]
+		f.todo = f.todo[:len(f.todo)-1]
+		if err := f.ctx.Err(); err != nil {
+			return err
+		}
+		if err := f.directory(d); err != nil {
+			return &EntryError{Op: "copy", Name: d.path, Err: err}
+		}
+	}
+	return nil
+}
+
+// directory fills the copy of a merged directory, which is there but empty. The
+// directories in it are made, and filled later, so that its times can be set.
+func (f *flattener) directory(d merged) error {
+	if len(d.layers) == 0 {
+		return nil
+	}
+	dst, err := f.open(f.dst, d.path, openDir, beneathOnly)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dst)
+	names := map[string]*found{}
+	for _, layer := range d.layers {
+		if err := f.layerOf(dst, d, layer, names); err != nil {
+			return err
+		}
+	}
+	for name, have := range names {
+		if have == nil || have.dir.layers == nil {
+			continue
+		}
+		if err := unix.Mkdirat(dst, name, ownerBits); err != nil {
+			return named("create "+quote(name), err)
+		}
+		f.todo = append(f.todo, have.dir)
+	}
+	top := d.layers[0]
+	src, err := f.stack.openDir(top, d.path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(src)
+	n, err := f.node(src, top, d.path)
+	if err != nil {
+		return err
+	}
+	if err := f.writer.apply(dst, d.path, n); err != nil {
+		return err
+	}
+	return named("set times", setTimes(dst, &n.times))
+}
+
+// hidden is what names holds for a name that layers below add nothing to.
+var hidden *found
+
+// layerOf copies the files that one layer shows in a merged directory, and adds
+// its directories to names. A name with an entry there was seen in a layer above;
+// its directories still merge if the entry is not closed.
+func (f *flattener) layerOf(dst int, d merged, layer int, names map[string]*found) error {
+	src, err := f.stack.openDir(layer, d.path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(src)
+	// What a layer whites out is only hidden in those below it, so the names that
+	// it hides count from the next one.
+	var gone []string
+	var read dirReader
+	for {
+		if err := f.ctx.Err(); err != nil {
+			return err
+		}
+		list, err := read.next(src)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			break
+		}
+		for _, e := range list {
+			if isReserved(e.name) {
+				if name := e.name[len(whiteoutPrefix):]; e.name != opaqueName {
+					gone = append(gone, name)
+				}
+				continue
+			}
+			if err := f.entry(dst, src, d, layer, e.name, names); err != nil {
+				return named(quote(e.name), err)
+			}
+		}
+	}
+	for _, name := range gone {
+		if have, seen := names[name]; seen && have != nil {
+			have.layer = closed
+		} else if !seen {
+			names[name] = hidden
+		}
+	}
+	return nil
+}
+
+// closed is the layer of a found directory to which layers below add nothing.
+const closed = -1
+
+func (f *flattener) entry(dst, src int, d merged, layer int, name string, names map[string]*found) error {
+	have, seen := names[name]
+	if seen && (have == hidden || have.layer == closed) {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := lstatAt(src, name, &st); err != nil {
+		return err
+	}
+	if !isDir(&st) {
+		if seen { // a file below a directory ends what merges with it
+			have.layer = closed
+			return nil
+		}
+		names[name] = hidden
+		if isWhiteout(&st) {
+			return nil
+		}
+		return f.copy(dst, src, layer, joinPath(d.path, name), name, &st)
+	}
+	if !seen {
+		have = &found{layer: layer, dir: merged{path: joinPath(d.path, name)}}
+		names[name] = have
+	}
+	have.dir.layers = append(have.dir.layers, layer)
+	sub, err := openat(src, name, openDir, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(sub)
+	if isOpaque(sub) {
+		have.layer = closed
+	}
+	return nil
+}
+
+// node is the metadata of a file in a layer, with what its table says.
+func (f *flattener) node(fd, layer int, path string) (node, error) {
+	n, err := nodeOf(fd, f.writer.recorded)
+	if err != nil {
+		return n, err
+	}
+	f.fromTable(&n, layer, path)
+	return n, nil
+}
+
+func (f *flattener) fromTable(n *node, layer int, path string) {
+	if layer >= len(f.owners) {
+		return
+	}
+	if path == "" {
+		path = "."
+	}
+	o, ok := f.owners[layer][path]
+	if !ok {
+		return
+	}
+	for name, value := range o.Xattrs {
+		n.xattrs = append(n.xattrs, xattr{name, value})
+	}
+	o.Xattrs = nil
+	n.owner = o
+}
+
+// copy copies what is no directory.
+func (f *flattener) copy(dst, src, layer int, path, name string, st *unix.Stat_t) error {
+	if st.Nlink > 1 {
+		id := fileInLayer{layer, inodeOf(st)}
+		if first, ok := f.copies[id]; ok {
+			return f.link(first, dst, name, path)
+		}
+		f.copies[id] = path
+	}
+	switch kindBits(st) {
+	case unix.S_IFREG:
+		return f.file(dst, src, layer, path, name)
+	case unix.S_IFLNK:
+		target, err := readLink(src, name)
+		if err != nil {
+			return err
+		}
+		if err := unix.Symlinkat(target, dst, name); err != nil {
+			return err
+		}
+	case unix.S_IFIFO, unix.S_IFSOCK:
+		if err := unix.Mknodat(dst, name, uint32(st.Mode), 0); err != nil {
+			return err
+		}
+	default:
+		return errors.New("a device in a layer") // no layer of ours has one
+	}
+	return f.special(dst, layer, path, name, st)
+}
+
+func (f *flattener) file(dst, src, layer int, path, name string) (err error) {
+	in, err := openat(src, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(in)
+	out, err := openat(dst, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := unix.Close(out); err == nil {
+			err = closeErr
+		}
+	}()
+	if _, err := copyData(f.ctx, out, in); err != nil {
+		return err
+	}
+	n, err := f.node(in, layer, path)
+	if err != nil {
+		return err
+	}
+	if err := f.writer.apply(out, path, n); err != nil {
+		return err
+	}
+	return setTimes(out, &n.times)
+}
+
+// special gives a symbolic link, pipe or socket its metadata. Its attributes stay
+// behind: none that an image may have can be on such a file.
+func (f *flattener) special(dst, layer int, path, name string, st *unix.Stat_t) error {
+	n := node{owner: ownerOnDisk(st, f.writer.recorded), times: timesOf(st)}
+	f.fromTable(&n, layer, path)
+	if f.writer.recorded {
+		if err := f.writer.owners.set(path, n.owner); err != nil {
+			return err
+		}
+	} else if err := unix.Fchownat(dst, name, int(n.owner.UID), int(n.owner.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return chownError(n.owner.UID, n.owner.GID, err)
+	}
+	if kindBits(st) != unix.S_IFLNK {
+		fd, err := openat(dst, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if err := reopenedChmod(fd, uint32(st.Mode)&modeBits); err != nil {
+			return err
+		}
+	}
+	return unix.UtimesNanoAt(dst, name, n.times[:], unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// link makes name a second name of a file that was copied to the path first.
+func (f *flattener) link(first string, dst int, name, path string) error {
+	dir, base := splitPath(first)
+	fd, err := f.open(f.dst, dir, openDir, beneathOnly)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Linkat(fd, base, dst, name, 0); err != nil {
+		return err
+	}
+	key := first
+	if o, ok := f.writer.owners.owners[key]; ok {
+		return f.writer.owners.set(path, o)
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package overlay
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// below opens the layers below, when they are first needed.
+func (u *unpacker) below() (*stack, error) {
+	if u.lower == nil {
+		s, err := openStack(u.options.Lower)
+		if err != nil {
+			return nil, err
+		}
+		s.steps = maxSteps
+		u.lower = s
+	}
+	return u.lower, nil
+}
+
+// adopt gives a directory that no entry has named the metadata it has in the
+// layers below, else that of an ordinary directory of root's. It counts as an
+// entry: a short name can stand for a thousand of them.
+func (u *unpacker) adopt(fd int, path string) error {
+	u.implied++
+	if u.result.Entries+u.implied > u.limits.Entries {
+		return &LimitError{What: "entries", Max: u.limits.Entries}
+	}
+	n := node{owner: Owner{Kind: Dir, Mode: 0o755}}
+	inherited := false
+	if len(u.options.Lower) > 0 {
+		var err error
+		if inherited, err = u.inherit(path, &n); err != nil {
+			return err
+		}
+	}
+	if err := u.writer.apply(fd, path, n); err != nil {
+		return err
+	}
+	if inherited {
+		return setTimes(fd, &n.times)
+	}
+	return nil
+}
+
+// inherit reads the metadata of the directory at path in the layers below.
+func (u *unpacker) inherit(path string, n *node) (bool, error) {
+	s, err := u.below()
+	if err != nil {
+		return false, err
+	}
+	f, real, err := s.resolve(path, false)
+	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if !isDir(&f.st) || real != path {
+		return false, nil
+	}
+	fd, err := s.openDir(f.layer, path)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	u.result.UsedLower = true
+	*n, err = nodeOf(fd, u.writer.recorded)
+	return err == nil, err
+}
+
+// copyUp brings the file target, which only the layers below have, into this one,
+// so that base in the directory dir can be a second name of it.
+func (u *unpacker) copyUp(target, dir, base string) error {
+	s, err := u.below()
+	if err != nil {
+		return err
+	}
+	f, path, err := s.resolve(target, false)
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return errNotHere
+	}
+	if err != nil {
+		return err
+	}
+	if kindBits(&f.st) != unix.S_IFREG {
+		return ErrNotRegular
+	}
+	src, err := s.openFound(f, path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(src)
+	n, err := nodeOf(src, u.writer.recorded)
+	if err != nil {
+		return err
+	}
+	u.result.UsedLower = true
+	toDir, name := splitPath(path)
+	if err := u.tree.enter(toDir); err != nil {
+		return err
+	}
+	if err := u.tree.touch(); err != nil {
+		return err
+	}
+	if u.result.Bytes += f.st.Size; u.result.Bytes > u.limits.Bytes {
+		return &LimitError{What: "bytes in files", Max: u.limits.Bytes}
+	}
+	err = u.file(n, name, func(dst int) error {
+		_, err := copyData(u.ctx, dst, src)
+		return named("copy", err)
+	})
+	if err != nil {
+		return err
+	}
+	if err := u.tree.enter(dir); err != nil {
+		return err
+	}
+	return u.linkTo(toDir, name, base)
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seccomp
+
+import (
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Default is the filter of a container with this bounding set of capabilities,
+// on the machine that this binary was built for.
+func Default(caps []string) (*Program, error) {
+	return DefaultFor(Target{Machine: runtime.GOARCH, Caps: caps}, false)
+}
+
+// DefaultFor is Docker's default profile with our refusals in front. With
+// socketcall, 32-bit x86 programs may use the call of that name.
+func DefaultFor(t Target, socketcall bool) (*Program, error) {
+	return compileDefault(t, socketcall)
+}
+
+func compileDefault(t Target, socketcall bool) (*Program, error) {
+	f, err := defaultProfile.filter(t)
+	if err != nil {
+		return nil, err
+	}
+	for i := range f.Tables {
+		table := &f.Tables[i]
+		table.Rules = append(refusals(table.Arch, socketcall), table.Rules...)
+	}
+	return f.Compile()
+}
+
+// What the default filter refuses whatever Docker's profile says of it. The
+// numbers of families and requests are the same on all architectures.
+const (
+	tiocsti   = 0x5412 // puts characters in a terminal's input: its owner's shell reads them
+	tioclinux = 0x541c // does so on a console, by its selection
+)
+
+// refusals are rules for calls whose arguments the kernel takes for ints, so that
+// bits above 32 must not hide what is refused.
+func refusals(arch Arch, socketcall bool) []Rule {
+	var rules []Rule
+	refuse := func(name string, arg int, values ...uint64) {
+		number, ok := arch.Number(name)
+		if !ok {
+			return
+		}
+		if values == nil {
+			rules = append(rules, Rule{number, number, nil, refused})
+		}
+		for _, v := range values {
+			rules = append(rules, Rule{number, number, []Test{{arg, Low, Equal, v}}, refused})
+		}
+	}
+	refuse("ioctl", 1, tiocsti, tioclinux)
+	// AF_ALG hands unprivileged programs the kernel's cryptography and with it
+	// writes to the page cache of files that they may only read (CVE-2026-31431);
+	// AF_VSOCK reaches what listens on the hypervisor, past every namespace.
+	refuse("socket", 0, unix.AF_ALG, unix.AF_VSOCK)
+	if !socketcall {
+		// Its arguments are in memory, where a filter cannot see the family.
+		refuse("socketcall", 0)
+	}
+	return rules
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sbx/overlay"
+	"sbx/reference"
+	"sbx/userns"
+)
+
+// layerSource is a compressed layer tar and what it is expected to be.
+type layerSource struct {
+	blob    reference.Digest   // recorded with the layer
+	diffIDs []reference.Digest // of the image, bottom first
+	at      int                // which of them this layer is
+	r       io.Reader
+	// arrived returns when all of r was found right; nil if it is known to be.
+	arrived func() error
+}
+
+func (src *layerSource) diffID() reference.Digest { return src.diffIDs[src.at] }
+
+// unpack unpacks a layer unless it is there; those below it are. Nothing is left of one
+// whose diff ID is not the expected one, or whose blob turns out wrong.
+func (s *Store) unpack(ctx context.Context, src layerSource) error {
+	if _, ok := s.unpackedAs(src.diffIDs, src.at); ok {
+		return nil
+	}
+	st, err := s.openStage(ctx, src.diffID().Hex())
+	if err != nil {
+		return err
+	}
+	if _, ok := s.unpackedAs(src.diffIDs, src.at); ok {
+		return st.discard(ctx, s)
+	}
+	err = s.unpackIn(ctx, st, src)
+	if err != nil {
+		// What cannot be removed now is healed by a later command.
+		_ = st.discard(ctx, s)
+	}
+	return err
+}
+
+func (s *Store) unpackIn(ctx context.Context, st *stage, src layerSource) error {
+	var lower []string
+	for i := range src.at {
+		id, ok := s.unpackedAs(src.diffIDs, i)
+		if !ok {
+			return fmt.Errorf("layer %s below it was removed meanwhile", src.diffIDs[i])
+		}
+		lower = append(lower, s.layerDir(id)+"/"+rootDir)
+	}
+	slices.Reverse(lower)
+	r, _, err := s.unpackStage(ctx, st, src.r, src.diffID(), lower)
+	if err == nil && src.arrived != nil {
+		err = src.arrived()
+	}
+	if err == nil && r.DiffID != src.diffID() {
+		err = wrongDiffID(src.diffID(), r.DiffID)
+	}
+	if err != nil {
+		return err
+	}
+	id := r.DiffID
+	if r.UsedLower {
+		id = chainIDs(src.diffIDs[:src.at+1])[src.at]
+	}
+	r.Blob = src.blob
+	return st.publish(ctx, s, id, r)
+}
+
+// wrongDiffID says that a layer is not the one that the image's config means.
+func wrongDiffID(want, got reference.Digest) error {
+	return fmt.Errorf("the config has diff ID %s for it: %w", want, &DigestError{Want: want, Got: got})
+}
+
+// unpackStage unpacks a compressed tar into the stage and hashes it on the way, by the
+// algorithm of like, or by SHA-256. It returns the time of the first entry, too. lower are
+// the layers below, topmost first.
+func (s *Store) unpackStage(ctx context.Context, st *stage, r io.Reader, like reference.Digest, lower []string) (layerRecord, time.Time, error) {
+	root, err := os.Open(st.dir + "/" + rootDir)
+	if err != nil {
+		return layerRecord{}, time.Time{}, err
+	}
+	defer root.Close()
+	tar, err := openTar(r, like)
+	if err != nil {
+		return layerRecord{}, time.Time{}, err
+	}
+	defer tar.close()
+	var result overlay.Result
+	if s.rung.IsMapped() {
+		result, err = s.unpackByRole(ctx, st, root, tar, lower)
+	} else {
+		result, err = overlay.Unpack(ctx, root, tar, overlay.UnpackOptions{Recorded: true, Lower: lower})
+		if err == nil {
+			err = saveOwners(st.dir+"/"+ownersFile, result.Owners)
+		}
+	}
+	if err == nil {
+		// Padding after the end of the archive belongs to the diff ID.
+		_, err = io.CopyBuffer(io.Discard, io.LimitReader(tar, maxPadding), make([]byte, copyBuffer))
+	}
+	if err == nil && !tar.ended {
+		err = errors.New("read archive: too much follows its end")
+	}
+	if err != nil {
+		return layerRecord{}, time.Time{}, spaceError(err, s.dir, tar.size)
+	}
+	s.step("unpack layer")
+	return layerRecord{
+		DiffID:     sum(tar.hash, like),
+		Entries:    result.Entries,
+		Bytes:      result.Bytes,
+		Markers:    result.Markers,
+		UsedLower:  result.UsedLower,
+		bootRecord: s.boot(),
+	}, firstModified(tar.head), nil
+}
+
+// maxPadding is more than any block size that tar programs fill their last record to.
+const maxPadding = 64 << 20
+
+// hashDiffID computes the diff ID of a compressed layer without unpacking it.
+func hashDiffID(r io.Reader, like reference.Digest) (reference.Digest, error) {
+	tar, err := openTar(r, like)
+	if err != nil {
+		return reference.Digest{}, err
+	}
+	defer tar.close()
+	if _, err := io.CopyBuffer(io.Discard, tar, make([]byte, copyBuffer)); err != nil {
+		return reference.Digest{}, err
+	}
+	return sum(tar.hash, like), nil
+}
+
+// tarReader is a layer's decompressed tar, hashed as it is read.
+type tarReader struct {
+	source  io.Reader
+	decoder io.ReadCloser
+	hash    hash.Hash // complete when ended
+	size    int64
+	ended   bool
+	head    []byte // the first tar header
+}
+
+const tarBlock = 512
+
+// openTar opens a layer whose diff ID is of the algorithm of like.
+func openTar(r io.Reader, like reference.Digest) (*tarReader, error) {
+	decoder, _, err := overlay.Decompress(r)
+	if err != nil {
+		return nil, err
+	}
+	return &tarReader{source: r, decoder: decoder, hash: newHash(like)}, nil
+}
+
+// Read implements io.Reader.
+func (t *tarReader) Read(p []byte) (int, error) {
+	n, err := t.decoder.Read(p)
+	t.hash.Write(p[:n])
+	if len(t.head) < tarBlock {
+		t.head = append(t.head, p[:min(n, tarBlock-len(t.head))]...)
+	}
+	t.size += int64(n)
+	t.ended = t.ended || errors.Is(err, io.EOF)
+	return n, err
+}
+
+// close ends the decompression. A source that can be closed is, so that nobody waits for
+// data that is not wanted.
+func (t *tarReader) close() {
+	if c, ok := t.source.(io.Closer); ok {
+		c.Close()
+	}
+	t.decoder.Close()
+}
+
+// unpackByRole lets the role "unpack", who may give files to the user's subordinate IDs,
+// do the unpacking. It gets the tar through a pipe: whatever is wrong with compression or
+// digests is found here, by the process that no image can harm by owning a file.
+func (s *Store) unpackByRole(ctx context.Context, st *stage, root *os.File, tar io.Reader, lower []string) (overlay.Result, error) {
+	owners, err := os.OpenFile(st.dir+"/"+ownersFile, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return overlay.Result{}, err
+	}
+	defer owners.Close()
+	pipeR, pipeW, err := os.Pipe()
+	if err != nil {
+		return overlay.Result{}, err
+	}
+	setPipeSize(pipeW)
+	fed := make(chan error, 1)
+	go func() {
+		_, err := io.CopyBuffer(onlyWriter{pipeW}, tar, make([]byte, copyBuffer))
+		pipeW.Close()
+		fed <- err
+	}()
+	answer, err := userns.Call[unpackQuestion, unpackAnswer](ctx, s.rung, "unpack", unpackQuestion{lower}, root, pipeR, owners)
+	// A role that has ended early reads no more: this ends the feeding, too.
+	pipeR.Close()
+	pipeW.Close()
+	feedErr := <-fed
+	if feedErr != nil && !isBrokenPipe(feedErr) {
+		err = feedErr
+	}
+	if err != nil {
+		return overlay.Result{}, err
+	}
+	if answer.Owners == 0 {
+		os.Remove(owners.Name())
+	}
+	return overlay.Result{Entries: answer.Entries, Bytes: answer.Bytes, Markers: answer.Markers, UsedLower: answer.UsedLower}, nil
+}
+
+// onlyWriter hides ReadFrom, which would try splice on what is no descriptor.
+type onlyWriter struct{ io.Writer }
+
+// setPipeSize asks for as much room as users may have; less works as well.
+func setPipeSize(f *os.File) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 1<<20)
+	})
+}
+
+func isBrokenPipe(err error) bool {
+	return errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed)
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// podmanEnv gives podman a run directory of its own: its helper process, which
+// outlives the command, is then ours to end.
+func (b *bench) podmanEnv() []string {
+	return []string{"XDG_RUNTIME_DIR=" + filepath.Join(b.dir, "podman-run")}
+}
+
+func (b *bench) podmanBase() []string {
+	return []string{"podman", "--root", filepath.Join(b.dir, "podman-root"), "--cgroup-manager", "cgroupfs"}
+}
+
+// findPodman finds how podman runs the image on this machine. Without systemd
+// or delegated control groups it needs to be told to leave those alone.
+func (b *bench) findPodman(ctx context.Context) {
+	if b.why = os.Mkdir(filepath.Join(b.dir, "podman-run"), 0o700); b.why != nil {
+		return
+	}
+	load := command{args: append(b.podmanBase(), "import", "-q", b.image, "bench"), env: b.podmanEnv()}
+	if _, b.why = load.run(ctx); b.why != nil {
+		return
+	}
+	for _, way := range [][]string{
+		{"run"},
+		{"--runtime", "crun", "run", "--cgroups=disabled"},
+		{"--runtime", "runc", "run", "--cgroups=disabled"},
+	} {
+		b.podman = way
+		if _, b.why = b.podmanCommand("true").run(ctx); b.why == nil {
+			return
+		}
+	}
+	b.podman = nil
+}
+
+func (b *bench) podmanCommand(program string) command {
+	args := append(b.podmanBase(), b.podman...)
+	return command{args: append(args, "--rm", "--network", "none", "bench", program), env: b.podmanEnv()}
+}
+
+// endPodman removes what podman keeps, which subordinate IDs may own.
+func (b *bench) endPodman(ctx context.Context) {
+	reset := command{args: append(b.podmanBase(), "unshare", "rm", "-rf", filepath.Join(b.dir, "podman-root")), env: b.podmanEnv()}
+	_, _ = reset.run(ctx)
+	data, err := os.ReadFile(filepath.Join(b.dir, "podman-run", "libpod", "tmp", "pause.pid"))
+	if err != nil {
+		return
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil && pid > 1 {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
+}

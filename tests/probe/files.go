@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+func cat(args []string) error {
+	if len(args) == 0 {
+		_, err := io.Copy(os.Stdout, os.Stdin)
+		return err
+	}
+	for _, name := range args {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(os.Stdout, f)
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hold reads a file to its end: of a fifo, until its writers are gone.
+func hold(args []string) error {
+	f, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, f)
+	return err
+}
+
+// write writes text to a file: "write PATH TEXT". What is there is replaced.
+func write(args []string) error {
+	return os.WriteFile(args[0], []byte(strings.Join(args[1:], " ")+"\n"), 0o666)
+}
+
+func mkdir(args []string) error { return os.Mkdir(args[0], 0o777) }
+
+func remove(args []string) error { return os.RemoveAll(args[0]) }
+
+// list prints the paths below a directory.
+func list(args []string) error {
+	root := "/"
+	if len(args) > 0 {
+		root = args[0]
+	}
+	entries, err := os.ReadDir(root)
+	for _, e := range entries {
+		fmt.Println(e.Name())
+	}
+	return err
+}
+
+// stat prints what a path is: type, mode, owner, size and where a link leads.
+func stat(args []string) error {
+	for _, name := range args {
+		var st unix.Stat_t
+		if err := unix.Lstat(name, &st); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		link, _ := os.Readlink(name)
+		fmt.Println(strings.TrimSpace(fmt.Sprintf("%s type=%s mode=%04o owner=%d:%d size=%d device=%d:%d links=%d %s", name, kind(st.Mode),
+			st.Mode&0o7777, st.Uid, st.Gid, st.Size, unix.Major(st.Rdev), unix.Minor(st.Rdev), st.Nlink, link)))
+	}
+	return nil
+}
+
+func kind(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return "file"
+	case unix.S_IFDIR:
+		return "dir"
+	case unix.S_IFLNK:
+		return "link"
+	case unix.S_IFCHR:
+		return "char"
+	case unix.S_IFBLK:
+		return "block"
+	case unix.S_IFIFO:
+		return "fifo"
+	}
+	return "socket"
+}
+
+// descriptors lists what is open, but for what listing them opens.
+func descriptors([]string) error {
+	dir, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		link, err := os.Readlink(filepath.Join("/proc/self/fd", n))
+		// The runtime's own poller and the directory are this program's.
+		if err != nil || strings.HasPrefix(link, "anon_inode:[event") || strings.HasSuffix(link, "/fd") {
+			continue
+		}
+		fmt.Println(n, link)
+	}
+	return nil
+}
+
+// mounts prints a line for each mount: target, type, options.
+func mounts([]string) error {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(data)) {
+		left, right, _ := strings.Cut(line, " - ")
+		l, r := strings.Fields(left), strings.Fields(right)
+		fmt.Println(l[4], r[0], l[5], strings.Join(l[6:], ","))
+	}
+	return nil
+}
