@@ -39,6 +39,7 @@ const (
 	opStore // *(*int32)(args[0]) = regs[args[1]]
 	opLoad  // regs[out] = *(*int32)(args[0])
 	opFail  // report the errno that the tolerated attempts left behind
+	opClose // every descriptor from args[0] up is closed by the execve
 	opReset // every signal back to its default action
 	opReap  // pid 1 for args[0]: reap, forward signals, exit with its status
 	opExit  // end without a report

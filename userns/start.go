@@ -143,7 +143,7 @@ func (p *Prog) Execve(role string, arg string, env []string, files ...any) {
 
 // CloseFrom marks every descriptor from first up to be closed by the execve.
 func (p *Prog) CloseFrom(first int) {
-	p.Call("close descriptors", unix.SYS_CLOSE_RANGE, first, uintptr(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
+	p.add("close descriptors", step{op: opClose, out: -1, args: [6]uintptr{uintptr(first)}})
 }
 
 // EmptyMask lets every signal through again; the clone had blocked them.
