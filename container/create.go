@@ -48,6 +48,10 @@ func FromDir(dir string) (Base, error) {
 		err = errors.New("not a directory")
 	}
 	if err != nil {
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
 		return Base{}, fmt.Errorf("use root filesystem %s: %w", dir, err)
 	}
 	return Base{Name: dir, Dir: abs, Lower: []string{abs}}, nil
@@ -73,16 +77,16 @@ func (h *Home) Create(ctx context.Context, b Base, o Options) (*Container, error
 // make fills the directory and gives it its name. The name of the container is
 // taken before the directory, so that a container is never without one.
 func (c *Container) make(ctx context.Context, making string, b Base) error {
-	for _, dir := range []string{making, making + "/upper", making + "/work"} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return fmt.Errorf("create container: %w", err)
-		}
-	}
-	lock, err := lockMaking(making)
+	lock, err := c.home.makeLocked(making)
 	if err != nil {
 		return fmt.Errorf("create container: %w", err)
 	}
 	defer unix.Close(lock)
+	for _, dir := range []string{"/upper", "/work"} {
+		if err := os.Mkdir(making+dir, 0o700); err != nil {
+			return fmt.Errorf("create container: %w", err)
+		}
+	}
 	// The upper directory is the root of the container: everyone in it may look.
 	if err := os.Chmod(making+"/upper", rootMode(b)); err != nil {
 		return fmt.Errorf("create container: %w", err)
@@ -108,18 +112,38 @@ func (c *Container) make(ctx context.Context, making string, b Base) error {
 	return nil
 }
 
-// lockMaking holds a directory that is being filled: as long as the lock is
-// held, nobody takes it for what a dead process has left.
-func lockMaking(dir string) (int, error) {
+// makeLocked makes a directory and holds it: as long as the lock is held, nobody
+// takes it for what a dead process has left.
+func (h *Home) makeLocked(dir string) (int, error) {
+	home, err := lockDir(h.dir, unix.LOCK_SH)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(home)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return -1, err
+	}
+	return lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+}
+
+// lockDir opens a directory and takes a lock on it, which ends with the
+// descriptor. With LOCK_NB a lock that another holds is EWOULDBLOCK.
+func lockDir(dir string, how int) (int, error) {
 	fd, err := open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		unix.Close(fd)
-		return -1, &os.PathError{Op: "lock", Path: dir, Err: err}
+	for {
+		err := unix.Flock(fd, how)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			unix.Close(fd)
+			return -1, &os.PathError{Op: "lock", Path: dir, Err: err}
+		}
+		return fd, nil
 	}
-	return fd, nil
 }
 
 // rootMode is the mode of the base's own root directory.

@@ -155,10 +155,7 @@ func TestNames(t *testing.T) {
 	// While a container is being made it holds its name already.
 	third := newID()
 	making := filepath.Join(h.dir, makingPrefix+second)
-	if err := os.Mkdir(making, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	lock, err := lockMaking(making)
+	lock, err := h.makeLocked(making)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,14 +23,20 @@ const (
 )
 
 // StartError says that a container could not be started, with the exit status
-// for it.
+// for it. Without an Err it is advice only: the program ran, and met what the
+// base does not allow.
 type StartError struct {
 	Err    error
 	Code   int
 	Advice string
 }
 
-func (e *StartError) Error() string { return e.Err.Error() }
+func (e *StartError) Error() string {
+	if e.Err == nil {
+		return "exit status " + strconv.Itoa(e.Code)
+	}
+	return e.Err.Error()
+}
 
 func (e *StartError) Unwrap() error { return e.Err }
 

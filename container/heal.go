@@ -6,7 +6,10 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // heal removes what commands that died have left: directories on their way in
@@ -14,6 +17,7 @@ import (
 // killed. It is no error when something cannot be removed; the next command
 // tries again.
 func (h *Home) heal(ctx context.Context) {
+	h.discardMakings()
 	entries, err := os.ReadDir(h.dir)
 	if err != nil {
 		return
@@ -27,15 +31,31 @@ func (h *Home) heal(ctx context.Context) {
 		case strings.HasPrefix(name, trashPrefix):
 			// Its remover may be at work: two can remove one tree at once.
 			_ = h.Store.RemoveTree(ctx, filepath.Join(h.dir, name))
-		case strings.HasPrefix(name, makingPrefix):
-			if !h.beingMade(strings.TrimPrefix(name, makingPrefix)) {
-				_ = h.Store.RemoveTree(ctx, filepath.Join(h.dir, name))
-			}
 		case isID(name):
 			c, err := h.load(name)
 			if err == nil && c.Config.AutoRemove && c.State.Status == Exited {
 				_ = c.remove(ctx)
 			}
+		}
+	}
+}
+
+// discardMakings turns directories whose maker has died into trash. The lock on
+// the home keeps makers for a moment from making one that is not yet locked.
+func (h *Home) discardMakings() {
+	entries, err := os.ReadDir(h.dir)
+	if err != nil || !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), makingPrefix) }) {
+		return
+	}
+	lock, err := lockDir(h.dir, unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return // makers are at work; another time
+	}
+	defer unix.Close(lock)
+	for _, e := range entries {
+		id, ok := strings.CutPrefix(e.Name(), makingPrefix)
+		if ok && !h.beingMade(id) {
+			_ = unix.Rename(filepath.Join(h.dir, e.Name()), filepath.Join(h.dir, trashPrefix+id))
 		}
 	}
 }

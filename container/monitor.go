@@ -44,9 +44,9 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 	}
 	m := &monitor{hello: h, control: control, pidfd: programFD, dir: filepath.Join(h.Home, h.ID)}
 	unix.CloseOnExec(m.pidfd)
-	if err := m.recordStart(); err != nil {
-		// Without its record the container could be taken for dead and removed
-		// while it runs.
+	// Without its record the container could be taken for dead and removed while
+	// it runs, so the program does not start before: see recipe.awaitMonitor.
+	if err := errors.Join(m.recordStart(), channel.Send(struct{}{})); err != nil {
 		m.signal(unix.SIGKILL)
 	}
 	pumps := m.connect(ctx, channel, files)

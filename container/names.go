@@ -88,7 +88,7 @@ func (h *Home) beingMade(id string) bool {
 	if !isID(id) {
 		return false
 	}
-	fd, err := lockMaking(filepath.Join(h.dir, makingPrefix+id))
+	fd, err := lockDir(filepath.Join(h.dir, makingPrefix+id), unix.LOCK_EX|unix.LOCK_NB)
 	if err != nil {
 		return errors.Is(err, unix.EWOULDBLOCK)
 	}

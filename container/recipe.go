@@ -114,6 +114,7 @@ func (s *start) containerProgram() *userns.Prog {
 	r.setName(c)
 
 	r.workingDirectory()
+	r.awaitMonitor()
 	if c.Init {
 		r.forkProgram()
 	}
@@ -121,6 +122,15 @@ func (s *start) containerProgram() *userns.Prog {
 	r.giveUp()
 	r.execute()
 	return r.Prog
+}
+
+// awaitMonitor holds the program back until the monitor has written down that it
+// runs: whoever hears from the program finds it in ps. The monitor needs less
+// time to start than the mounts do. When it has died, so does the start.
+func (r *recipe) awaitMonitor() {
+	// As long as a copy of the monitor's end is open here, its death is not seen.
+	r.Call("close monitor's end", unix.SYS_CLOSE, r.channel)
+	r.Call("wait for monitor", unix.SYS_READ, r.programEnd, make([]byte, 64), 64).NonZero()
 }
 
 // holdNamespaces leaves references to the mount and network namespaces with the

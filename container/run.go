@@ -61,10 +61,16 @@ func (c *Container) Run(ctx context.Context, stdio Stdio) (int, error) {
 		return statusFailed, err
 	}
 	defer s.close()
-	conn, process, err := c.start(ctx, s)
+	caught := make(chan struct{})
+	go func() {
+		defer close(caught)
+		s.catchSignals()
+	}()
+	conn, process, err := c.start(ctx, s, caught)
 	if err != nil {
-		c.removeFailed(ctx)
-		return startFailure(err, &c.Config)
+		status, err := startFailure(err, &c.Config)
+		c.failed(ctx, status, err)
+		return status, err
 	}
 	defer conn.Close()
 	restore := s.takeTerminal()
@@ -75,7 +81,10 @@ func (c *Container) Run(ctx context.Context, stdio Stdio) (int, error) {
 }
 
 // start starts monitor and program and returns when both have been executed.
-func (c *Container) start(ctx context.Context, s *streams) (*userns.Conn, *userns.Process, error) {
+//
+// From then on no signal may end the client and leave the container behind, so
+// it waits until they are caught: a third of a millisecond, beside the rest.
+func (c *Container) start(ctx context.Context, s *streams, caught <-chan struct{}) (*userns.Conn, *userns.Process, error) {
 	program, err := seccomp.Default(capabilityNames())
 	if err != nil {
 		return nil, nil, err
@@ -94,11 +103,8 @@ func (c *Container) start(ctx context.Context, s *streams) (*userns.Conn, *usern
 	// the monitor receives from the other.
 	defer theirs.Close()
 	defer channel.Close()
-	process, err := c.clone(ctx, s, program, conn, control, theirs, channel)
+	process, err := c.clone(ctx, s, caught, program, conn, control, theirs, channel)
 	if err == nil {
-		// From here on a signal must not end the client and leave the container
-		// behind. It takes a third of a millisecond, which the children use.
-		s.catchSignals()
 		s.closeChildEnds()
 		if err = process.Started(ctx); err == nil {
 			return conn, process, nil
@@ -111,7 +117,7 @@ func (c *Container) start(ctx context.Context, s *streams) (*userns.Conn, *usern
 	return nil, nil, err
 }
 
-func (c *Container) clone(ctx context.Context, s *streams, filter *seccomp.Program, conn *userns.Conn, control *os.File, channel *userns.Conn, programEnd *os.File) (*userns.Process, error) {
+func (c *Container) clone(ctx context.Context, s *streams, caught <-chan struct{}, filter *seccomp.Program, conn *userns.Conn, control *os.File, channel *userns.Conn, programEnd *os.File) (*userns.Process, error) {
 	high, err := s.highFiles(control, channel.File(), programEnd)
 	if err != nil {
 		return nil, err
@@ -129,6 +135,7 @@ func (c *Container) clone(ctx context.Context, s *streams, filter *seccomp.Progr
 	if err := conn.Send(greeting, s.monitorEnds()...); err != nil {
 		return nil, err
 	}
+	<-caught
 	return userns.Start(ctx, c.Config.Rung, unix.CLONE_NEWPID|unix.CLONE_NEWNS, st.monitorProgram())
 }
 
@@ -139,7 +146,12 @@ func (c *Container) attend(ctx context.Context, conn *userns.Conn, process *user
 	defer cancel()
 	go s.feed()
 	go forwardSignals(ctx, s.signals, conn, s, cancel)
-	go c.home.heal(ctx)
+	healed := make(chan struct{})
+	go func() {
+		defer close(healed)
+		c.home.heal(ctx)
+	}()
+	defer func() { <-healed }()
 	var end report
 	if _, err := conn.Receive(ctx, &end); err != nil {
 		if ctx.Err() != nil {
@@ -158,11 +170,15 @@ func (c *Container) attend(ctx context.Context, conn *userns.Conn, process *user
 	return end.Status, nil
 }
 
-// removeFailed removes a container that was to remove itself and never ran.
-func (c *Container) removeFailed(ctx context.Context) {
+// failed settles what becomes of a container whose program did not start: it is
+// as it was created, but for the status; or gone, if it was to remove itself.
+func (c *Container) failed(ctx context.Context, status int, err error) {
 	if c.Config.AutoRemove {
 		_ = c.remove(context.WithoutCancel(ctx))
+		return
 	}
+	c.State = State{Status: Created, ExitCode: status, Error: err.Error()}
+	_ = saveState(c.dir, c.State)
 }
 
 // Remove removes the container and what it wrote. One that runs is an error,
