@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sbx/overlay"
+	"sbx/store"
 	"sbx/userns"
 )
 
@@ -58,6 +59,11 @@ func features(ctx context.Context, dir, rung string, h process) (Features, error
 	var got verdict
 	if err := readJSON(path, &got); err == nil && got.For == now && stillThere(got.Features.Scratch) {
 		return withoutOverlay(got.Features), nil
+	}
+	// The store is made before anything is written beside it: a folder with
+	// something in it is not taken for one.
+	if _, err := store.Open(dir, userns.SingleRung()); err != nil {
+		return Features{}, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return Features{}, fmt.Errorf("create store: %w", err)

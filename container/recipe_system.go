@@ -38,6 +38,11 @@ func (r *recipe) mountDev() {
 	for _, node := range deviceNodes {
 		r.create("dev/"+node, 0o666)
 		r.Call("bind /dev/"+node, unix.SYS_MOUNT, "/dev/"+node, dev+node, nil, unix.MS_BIND, nil)
+		if r.config.Rung.UID == 0 {
+			// Started by the real root, the container's root owns the host's nodes. A
+			// read-only mount keeps their modes, and lets the devices be written.
+			r.Call("protect /dev/"+node, unix.SYS_MOUNT, nil, dev+node, nil, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|mountFlags("/dev/"+node), nil)
+		}
 	}
 	if r.config.TTY {
 		r.create("dev/console", 0o600)

@@ -94,6 +94,7 @@ func (u *unpacker) root(n node) error {
 	}
 	p := &u.tree.parent
 	p.times, p.known, p.touched = n.times, true, true
+	u.rooted = true
 	return nil
 }
 

@@ -27,12 +27,23 @@ func (u *unpacker) adopt(fd int, path string) error {
 	if u.result.Entries+u.implied > u.limits.Entries {
 		return &LimitError{What: "entries", Max: u.limits.Entries}
 	}
+	return u.imply(fd, path)
+}
+
+// imply gives a directory the metadata of one that the archive does not name.
+func (u *unpacker) imply(fd int, path string) error {
 	n := node{owner: Owner{Kind: Dir, Mode: 0o755}}
 	inherited := false
 	if len(u.options.Lower) > 0 {
-		var err error
-		if inherited, err = u.inherit(path, &n); err != nil {
+		below, found, err := u.inherit(path)
+		if err != nil {
 			return err
+		}
+		if found {
+			if !below.isOrdinary() {
+				u.result.UsedLower = true
+			}
+			n, inherited = below, true
 		}
 	}
 	if err := u.writer.apply(fd, path, n); err != nil {
@@ -44,30 +55,32 @@ func (u *unpacker) adopt(fd int, path string) error {
 	return nil
 }
 
+// isOrdinary reports whether a directory is as it would be without layers below.
+func (n node) isOrdinary() bool {
+	o := n.owner
+	return o.UID == 0 && o.GID == 0 && o.Mode == 0o755 && len(n.xattrs) == 0
+}
+
 // inherit reads the metadata of the directory at path in the layers below.
-func (u *unpacker) inherit(path string, n *node) (bool, error) {
+func (u *unpacker) inherit(path string) (n node, found bool, err error) {
 	s, err := u.below()
 	if err != nil {
-		return false, err
+		return n, false, err
 	}
 	f, real, err := s.resolve(path, false)
 	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
-		return false, nil
+		return n, false, nil
 	}
+	if err != nil || !isDir(&f.st) || real != path {
+		return n, false, err
+	}
+	fd, err := s.openDir(f.dir.layers[0], path)
 	if err != nil {
-		return false, err
-	}
-	if !isDir(&f.st) || real != path {
-		return false, nil
-	}
-	fd, err := s.openDir(f.layer, path)
-	if err != nil {
-		return false, err
+		return n, false, err
 	}
 	defer unix.Close(fd)
-	u.result.UsedLower = true
-	*n, err = nodeOf(fd, u.writer.recorded)
-	return err == nil, err
+	n, err = nodeOf(fd, u.writer.recorded)
+	return n, err == nil, err
 }
 
 // copyUp brings the file target, which only the layers below have, into this one,

@@ -82,6 +82,11 @@ func (t *Owners) UnmarshalJSON(data []byte) error {
 		}
 		table[path] = o
 	}
+	for key := range file.Xattrs {
+		if _, ok := file.Owners[key]; !ok {
+			return fmt.Errorf("read owners: %.64q has attributes and no owner", key)
+		}
+	}
 	*t = table
 	return nil
 }

@@ -22,7 +22,8 @@ type UnpackOptions struct {
 	// Lower are the unpacked directories of the layers below, topmost first. They
 	// are asked where the archive takes them for granted: for the target of a hard
 	// link that is not in this layer, which is copied up, and for the metadata of a
-	// directory that has no entry of its own. They may be left out.
+	// directory, the root among them, that has no entry of its own. They may be
+	// left out.
 	Lower []string
 
 	Limits Limits
@@ -39,7 +40,7 @@ type Result struct {
 	Markers bool
 
 	// UsedLower says that the layer holds something of the layers below it, so that
-	// it is not the same above others.
+	// above others it would be different, in more than times of directories.
 	UsedLower bool
 }
 
@@ -81,6 +82,7 @@ type unpacker struct {
 	writer  *writer
 	buf     []byte
 	implied int64 // directories that were made without an entry
+	rooted  bool  // the archive has an entry for the root
 	result  Result
 }
 
@@ -126,6 +128,11 @@ func (u *unpacker) run() error {
 	}
 	if err := u.tree.leave(); err != nil {
 		return err
+	}
+	if !u.rooted {
+		if err := u.imply(u.tree.root, ""); err != nil {
+			return err
+		}
 	}
 	if err := u.forgetRemoved(); err != nil {
 		return err

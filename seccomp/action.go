@@ -39,9 +39,9 @@ func Errno(e unix.Errno) Action {
 	return unix.SECCOMP_RET_ERRNO | Action(min(e, maxErrno))
 }
 
-// Errno is the error that the caller sees, for an action made by [Errno].
+// Errno is the error that the caller sees, if the action makes one.
 func (a Action) Errno() (errno unix.Errno, ok bool) {
-	return unix.Errno(a & unix.SECCOMP_RET_DATA), a.kind() == unix.SECCOMP_RET_ERRNO
+	return unix.Errno(min(a&unix.SECCOMP_RET_DATA, maxErrno)), a.kind() == unix.SECCOMP_RET_ERRNO
 }
 
 func (a Action) kind() Action { return a & unix.SECCOMP_RET_ACTION_FULL }

@@ -4,25 +4,13 @@ package seccomp
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"go/format"
 	"maps"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-
-	moby "github.com/moby/profiles/seccomp"
-)
-
-const (
-	mobyModule = "github.com/moby/profiles/seccomp"
-	sysModule  = "golang.org/x/sys"
 )
 
 // TestGenerated compares the generated files with what they come from, and with
@@ -32,8 +20,9 @@ func TestGenerated(t *testing.T) {
 		name, from string
 		write      func(t *testing.T, w *bytes.Buffer)
 	}{
-		{"calls_table.go", sysModule, writeCalls},
-		{"default_profile.go", mobyModule, writeProfile},
+		{"calls_table.go", "golang.org/x/sys", writeCalls},
+		{"default_profile.go", "github.com/moby/profiles/seccomp", writeProfile},
+		{"default_code.go", "default_profile.go", writeCode},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			var w bytes.Buffer
@@ -58,56 +47,11 @@ func TestGenerated(t *testing.T) {
 	}
 }
 
-// moduleDir is where a module's sources are.
-func moduleDir(t *testing.T, module string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.Dir}}", "-m", module).Output()
-	if err != nil {
-		t.Fatalf("go list -m %s: %v", module, err)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-// numbersOf reads the numbers of system calls by name, as x/sys has them from the
-// kernel's headers, for an architecture by Go's name.
-func numbersOf(t *testing.T, goarch string) map[string]int32 {
-	t.Helper()
-	path := filepath.Join(moduleDir(t, sysModule), "unix", "zsysnum_linux_"+goarch+".go")
-	return readNumbers(t, path, regexp.MustCompile(`(?m)^\tSYS_(\w+)\s*=\s*(\d+)$`))
-}
-
-func readNumbers(t *testing.T, path string, line *regexp.Regexp) map[string]int32 {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	numbers := map[string]int32{}
-	for _, m := range line.FindAllStringSubmatch(string(data), -1) {
-		n, err := strconv.ParseInt(m[2], 10, 32)
-		if err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		numbers[strings.ToLower(m[1])] = int32(n)
-	}
-	if len(numbers) < 300 {
-		t.Fatalf("%s: only %d numbers", path, len(numbers))
-	}
-	return numbers
-}
-
-// armPrivate are ARM's calls that its table does not have (asm/unistd.h there),
-// and a second name in it that libseccomp knows.
-var armPrivate = map[string]int32{
-	"breakpoint": 0xf0001, "cacheflush": 0xf0002, "usr26": 0xf0003, "usr32": 0xf0004, "set_tls": 0xf0005,
-	"sync_file_range2": 341,
-}
-
 func writeCalls(t *testing.T, w *bytes.Buffer) {
-	tables := []map[string]int32{numbersOf(t, "amd64"), numbersOf(t, "386"), numbersOf(t, "arm64"), numbersOf(t, "arm")}
-	maps.Copy(tables[3], armPrivate)
+	byArch := tables(t)
+	columns := []map[string]int32{byArch[AMD64], byArch[I386], byArch[ARM64], byArch[ARM]}
 	all := map[string]bool{}
-	for _, table := range tables {
+	for _, table := range columns {
 		for name := range table {
 			all[name] = true
 		}
@@ -115,7 +59,7 @@ func writeCalls(t *testing.T, w *bytes.Buffer) {
 	fmt.Fprint(w, "// calls are all system calls by name.\nvar calls = [...]call{\n")
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintf(w, "{%q", name)
-		for _, table := range tables {
+		for _, table := range columns {
 			if n, ok := table[name]; ok {
 				fmt.Fprintf(w, ", %d", n)
 			} else {
@@ -127,15 +71,23 @@ func writeCalls(t *testing.T, w *bytes.Buffer) {
 	fmt.Fprint(w, "}\n")
 }
 
-// mobyJSON is the profile as the module ships it, which must also be what its
-// code makes.
-func mobyJSON(t testing.TB) []byte {
-	t.Helper()
-	data, err := json.Marshal(moby.DefaultProfile())
-	if err != nil {
-		t.Fatal(err)
+// writeCode writes what the default profile compiles to, for the usual
+// capabilities.
+func writeCode(t *testing.T, w *bytes.Buffer) {
+	for _, m := range []struct{ machine, name string }{{"amd64", "usualAMD64"}, {"arm64", "usualARM64"}} {
+		p, err := compileDefault(Target{Machine: m.machine, Caps: usualCaps()}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(w, "\n// %s is Default's program on %s, packed.\nvar %s = [...]uint64{", m.name, m.machine, m.name)
+		for i, is := range p.code {
+			if i%5 == 0 {
+				fmt.Fprintln(w)
+			}
+			fmt.Fprintf(w, "%#x, ", pack(is))
+		}
+		fmt.Fprint(w, "\n}\n")
 	}
-	return data
 }
 
 func writeProfile(t *testing.T, w *bytes.Buffer) {

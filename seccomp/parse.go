@@ -225,8 +225,8 @@ func parseAction(name string, errno *uint64) (Action, error) {
 		return action, nil
 	case errno == nil:
 		return action | Action(unix.EPERM), nil
-	case *errno > maxErrno:
-		return 0, fmt.Errorf("errno %d is greater than %d", *errno, maxErrno)
+	case *errno > unix.SECCOMP_RET_DATA:
+		return 0, fmt.Errorf("errno %d is greater than %d", *errno, unix.SECCOMP_RET_DATA)
 	}
 	return action | Action(*errno), nil
 }

@@ -125,7 +125,7 @@ func (p *Profile) covers(own, arch Arch) bool {
 type resolving struct {
 	arch   Arch
 	rules  []Rule
-	newest uint32 // the highest number that the profile names
+	newest uint32 // the highest number that the profile names; runc takes 0 for none
 }
 
 // add takes a rule's calls. A redundant rule says what is said by default anyway,
@@ -189,6 +189,17 @@ func (r *profileRule) applies(t Target) bool {
 		slices.ContainsFunc(r.unless.caps, func(c string) bool { return slices.Contains(t.Caps, c) }),
 		r.unless.kernel != (Kernel{}) && t.Kernel.atLeast(r.unless.kernel):
 		return false
+	}
+	return true
+}
+
+// same reports whether the same rules are for both targets, which are of one
+// machine.
+func (p *Profile) same(a, b Target) bool {
+	for i := range p.rules {
+		if p.rules[i].applies(a) != p.rules[i].applies(b) {
+			return false
+		}
 	}
 	return true
 }

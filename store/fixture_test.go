@@ -258,7 +258,7 @@ func base(t testing.TB) []byte {
 		file{name: "bin/"}, file{name: "bin/sh", data: "#!shell", mode: 0o755},
 		file{name: "bin/su", data: "setuid", mode: 0o4755},
 		file{name: "etc/", mode: 0o711, gid: 5}, file{name: "etc/passwd", data: "root:x:0:0::/root:/bin/sh\n", mode: 0o644},
-		file{name: "etc/shadow", data: "secret", mode: 0o000, gid: 42},
+		file{name: "etc/shadow", data: "secret", mode: 0o040, gid: 42},
 		file{name: "tmp/", mode: 0o1777}, file{name: "home/", uid: 1000, gid: 1000}, file{name: "home/link", link: "../etc/passwd", uid: 1000, gid: 1000},
 		file{name: "gone", data: "going"},
 		file{name: "big", data: string(bytes.Repeat([]byte("0123456789abcdef"), 64<<10)), mode: 0o644},

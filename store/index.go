@@ -187,7 +187,7 @@ func findLines(data, needle []byte, match func(*entry) bool) []entry {
 
 // quoteNote is how an annotation stands in a line of the index.
 func quoteNote(key, value string) []byte {
-	quoted, _ := json.Marshal(value)
+	quoted, _ := json.Marshal(value) // a string can always be marshalled
 	return append([]byte(`"`+key+`":`), quoted...)
 }
 

@@ -96,13 +96,30 @@ func TestOpenRefuses(t *testing.T) {
 
 // What belongs to another user is not used, whoever made it for us.
 func TestOpenOfAnotherUser(t *testing.T) {
+	theirs := "/"
 	if os.Geteuid() == 0 {
-		t.Skip("unprivileged: root owns everything here")
+		theirs = t.TempDir()
+		if err := os.Chown(theirs, 1, 1); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := Open("/", userns.SingleRung()); err == nil || !strings.Contains(err.Error(), "it belongs to user 0") {
+	if _, err := Open(theirs, userns.SingleRung()); err == nil || !strings.Contains(err.Error(), "it belongs to user ") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := Open("/no-such-folder/store", userns.SingleRung()); !errors.Is(err, os.ErrPermission) {
+	if os.Geteuid() != 0 {
+		if _, err := Open("/no-such-folder/store", userns.SingleRung()); !errors.Is(err, os.ErrPermission) {
+			t.Errorf("error %v", err)
+		}
+		return
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(t.TempDir(), link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Lchown(link, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(link, userns.SingleRung()); err == nil || !strings.Contains(err.Error(), "it is a link of user 1") {
 		t.Errorf("error %v", err)
 	}
 }

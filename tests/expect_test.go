@@ -41,6 +41,7 @@ const (
 //	signal NAME         sends a signal to the program
 //	sh COMMAND          runs a shell command, with $PID of the program
 //	raw                 waits until the program has the terminal in raw mode
+//	restore             puts the terminal back, as a user does after a kill -9
 //	hangup              closes the terminal
 //
 // After the program's end the terminal must be as before its start.
@@ -62,7 +63,7 @@ func expectMain() {
 }
 
 func converse(steps, command []string) (int, error) {
-	master, slave, err := pty.Open()
+	master, slave, err := openTerminal()
 	if err != nil {
 		return expectBroken, err
 	}
@@ -91,7 +92,12 @@ func converse(steps, command []string) (int, error) {
 			hungUp = true
 			slave.Close()
 		}
-		if err := s.do(step, cmd.Process.Pid); err != nil {
+		if step == "restore" {
+			err = unix.IoctlSetTermios(int(slave.Fd()), unix.TCSETS, before)
+		} else {
+			err = s.do(step, cmd.Process.Pid)
+		}
+		if err != nil {
 			_ = cmd.Process.Kill()
 			fmt.Print(s.text())
 			return expectTimeout, fmt.Errorf("%s: %w", step, err)
@@ -134,12 +140,39 @@ func exitStatus(err error) int {
 	return expectBroken
 }
 
-func resize(master *os.File, step string) error {
-	var w pty.Winsize
-	if _, err := fmt.Sscanf(step, "size %d %d", &w.Rows, &w.Cols); err != nil {
+// openTerminal makes a terminal whose master can be closed while it is read.
+func openTerminal() (master, slave *os.File, err error) {
+	blocking, slave, err := pty.Open()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer blocking.Close()
+	fd, err := unix.FcntlInt(blocking.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	return os.NewFile(uintptr(fd), "terminal"), slave, err
+}
+
+// control calls f with the descriptor, which stays as it is.
+func control(file *os.File, f func(fd int) error) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
 		return err
 	}
-	return pty.Setsize(master, &w)
+	var own error
+	if err := raw.Control(func(fd uintptr) { own = f(int(fd)) }); err != nil {
+		return err
+	}
+	return own
+}
+
+func resize(master *os.File, step string) error {
+	var w unix.Winsize
+	if _, err := fmt.Sscanf(step, "size %d %d", &w.Row, &w.Col); err != nil {
+		return err
+	}
+	return control(master, func(fd int) error { return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &w) })
 }
 
 // screen is everything a terminal has shown.
@@ -206,7 +239,11 @@ func (s *screen) do(step string, pid int) error {
 // raw waits until keys are passed on one by one.
 func (s *screen) raw() error {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		t, err := unix.IoctlGetTermios(int(s.master.Fd()), unix.TCGETS)
+		var t *unix.Termios
+		err := control(s.master, func(fd int) (err error) {
+			t, err = unix.IoctlGetTermios(fd, unix.TCGETS)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -251,9 +288,13 @@ func (s *screen) drain() {
 	}
 }
 
+// lineEnd is how a terminal ends a line: once for itself, and once more for a
+// program whose terminal did so already.
+var lineEnd = regexp.MustCompile("\r+\n")
+
 // text is what was shown, with the terminal's line ends made a file's.
 func (s *screen) text() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return strings.ReplaceAll(s.all.String(), "\r\n", "\n")
+	return lineEnd.ReplaceAllString(s.all.String(), "\n")
 }

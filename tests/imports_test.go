@@ -23,9 +23,10 @@ var graph = []struct {
 	{"sbx", []string{"sbx/cli", "sbx/container", "sbx/store", "sbx/userns"}, "main has the role table and calls cli.Main; nothing else"},
 	{"sbx/cli", []string{"sbx/bases", "sbx/container", "sbx/fetch", "sbx/reference", "sbx/store", "sbx/userns"}, "a command calls one function and prints; it hands what fetch brings to store"},
 	{"sbx/bases", []string{"sbx/container", "sbx/fetch"}, "a base is made for a container, out of this machine or of a download"},
-	{"sbx/container", []string{"sbx/overlay", "sbx/reference", "sbx/seccomp", "sbx/store", "sbx/userns"}, "a container stacks what store has unpacked, in namespaces, behind a filter"},
+	{"sbx/container", []string{"sbx/fakeroot", "sbx/overlay", "sbx/reference", "sbx/seccomp", "sbx/store", "sbx/userns"}, "a container stacks what store has unpacked, in namespaces, behind a filter"},
 	{"sbx/store", []string{"sbx/overlay", "sbx/reference", "sbx/userns"}, "layers are unpacked by overlay, as mapped root in a role"},
 	{"sbx/fetch", []string{"sbx/reference"}, "fetch brings bytes; where they go is store's"},
+	{"sbx/fakeroot", []string{"sbx/overlay", "sbx/seccomp"}, "it answers notifications from the records that overlay writes"},
 	{"sbx/reference", nil, "a leaf: text in, text out"},
 	{"sbx/overlay", nil, "a leaf: a tar, a directory, and no image"},
 	{"sbx/userns", nil, "a leaf: it starts roles and knows none"},
@@ -53,7 +54,7 @@ var banned = []struct {
 	{"github.com/rogpeppe/...", nil, "for tests"},
 	{"testing", []string{"sbx/tests/need"}, "for tests"},
 	{"sbx/tests/need", []string{"sbx/tests/..."}, "for tests"},
-	{"os/user", []string{"sbx/tests/need"}, "with cgo it would load the C library; the image's users are read by container, the host's by userns"},
+	{"os/user", []string{"sbx/userns", "sbx/tests/need"}, "the host's users matter for subordinate IDs only; the image's are read by container"},
 	{"plugin", nil, "one static binary"},
 }
 

@@ -58,8 +58,8 @@ func listing(nodes map[string]node) string {
 }
 
 // layertreeMain is the command `layertree LAYER`: it prints the listing of an
-// unpacked layer, LAYER/root with LAYER/owners.json. For a layer of the mapped
-// rung it runs in a user namespace with that map.
+// unpacked layer, LAYER/root with LAYER/owners.json. It runs in a user namespace
+// with the map of the layer's rung.
 func layertreeMain() {
 	nodes, err := unpackedNodes(os.Args[1])
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"testing"
 
@@ -43,6 +44,13 @@ func (s *suite) Run() int {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fail(err)
 	}
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	go func() {
+		for range children {
+			reapMonitors()
+		}
+	}()
 	// Below the user's own directory, so that a umask of 077 hides nothing else.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return fail(err)
