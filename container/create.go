@@ -67,8 +67,8 @@ func (h *Home) Create(ctx context.Context, b Base, o Options) (*Container, error
 	c := &Container{Config: *config, home: h, dir: filepath.Join(h.dir, config.ID), State: State{Status: Created}}
 	making := filepath.Join(h.dir, makingPrefix+config.ID)
 	if err := c.make(ctx, making, b); err != nil {
-		h.Store.RemoveTree(context.WithoutCancel(ctx), making)
-		h.dropName(c.Config.Name, c.Config.ID)
+		_ = h.Store.RemoveTree(context.WithoutCancel(ctx), making)
+		_ = h.dropName(c.Config.Name, c.Config.ID)
 		return nil, err
 	}
 	return c, nil

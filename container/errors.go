@@ -64,7 +64,7 @@ func explain(err error, c *Config) *StartError {
 	program := c.Command()[0]
 	switch {
 	case step.Step == executeStep(program):
-		e.Code, e.Advice = executeFailure(step.Errno, program, c)
+		e.Code, e.Advice = executeFailure(step.Errno, program)
 		e.Err = fmt.Errorf("execute %q: %w", program, step.Errno)
 	case step.Step == "create namespaces" && step.Errno == unix.ENOSPC:
 		e.Advice = "the limit on network or other namespaces is reached; an administrator can raise user.max_net_namespaces and its siblings"
@@ -78,7 +78,7 @@ func explain(err error, c *Config) *StartError {
 	return e
 }
 
-func executeFailure(errno unix.Errno, program string, c *Config) (int, string) {
+func executeFailure(errno unix.Errno, program string) (int, string) {
 	switch errno {
 	case unix.ENOENT, unix.ENOTDIR:
 		if strings.Contains(program, "/") {

@@ -240,7 +240,7 @@ func waitPidfd(ctx context.Context, fd int) error {
 	}
 	defer wake.Close()
 	defer cancel.Close()
-	stop := context.AfterFunc(ctx, func() { cancel.Write([]byte{0}) })
+	stop := context.AfterFunc(ctx, func() { _, _ = cancel.Write([]byte{0}) })
 	defer stop()
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(wake.Fd()), Events: unix.POLLIN}}
 	for {

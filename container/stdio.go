@@ -118,7 +118,7 @@ func (s *streams) closeChildEnds() {
 	if s.tty {
 		go func() {
 			defer close(s.finished)
-			io.Copy(s.client.Out, s.joined)
+			_, _ = io.Copy(s.client.Out, s.joined)
 		}()
 	}
 }
@@ -151,7 +151,7 @@ func (s *streams) takeTerminal() func() {
 		return func() {} // the input is no terminal
 	}
 	s.raw = true
-	return sync.OnceFunc(func() { term.Restore(fd, state) })
+	return sync.OnceFunc(func() { _ = term.Restore(fd, state) })
 }
 
 // feed carries the client's input to the program until either ends.
@@ -159,7 +159,7 @@ func (s *streams) feed() {
 	if s.input == nil {
 		return
 	}
-	io.Copy(s.input, s.client.In)
+	_, _ = io.Copy(s.input, s.client.In)
 	switch {
 	case !s.tty:
 		s.input.Close()

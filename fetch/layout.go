@@ -33,7 +33,7 @@ func (l *layout) image(ctx context.Context, want ocispec.Platform) (*Image, erro
 	if err := l.checkVersion(); err != nil {
 		return nil, err
 	}
-	body, err := readMember(l.members, indexFile, maxManifest)
+	body, err := readMember(l.members, indexFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("the OCI layout has no index.json")
 	}
@@ -59,7 +59,7 @@ func (l *layout) image(ctx context.Context, want ocispec.Platform) (*Image, erro
 }
 
 func (l *layout) checkVersion() error {
-	body, err := readMember(l.members, layoutFile, maxManifest)
+	body, err := readMember(l.members, layoutFile)
 	if err != nil {
 		return err
 	}

@@ -32,15 +32,16 @@ type section struct {
 	io.Closer
 }
 
-// readMember returns the content of a member of at most limit bytes.
-func readMember(m memberSet, name string, limit int64) ([]byte, error) {
+// readMember returns the content of a member that is a document: an index, a
+// manifest or a config, of at most maxManifest bytes.
+func readMember(m memberSet, name string) ([]byte, error) {
 	s, err := m.member(name)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	if s.Size() > limit {
-		return nil, fmt.Errorf("%s is larger than %d MiB", name, limit>>20)
+	if s.Size() > maxManifest {
+		return nil, fmt.Errorf("%s is larger than %d MiB", name, maxManifest>>20)
 	}
 	return io.ReadAll(s)
 }

@@ -191,7 +191,7 @@ func archiveImage(ctx context.Context, flat *os.File, location string, o Options
 	if !b.has(saveFile) {
 		return nil, nil
 	}
-	body, err := readMember(b, saveFile, maxManifest)
+	body, err := readMember(b, saveFile)
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ func (s *saved) image(ctx context.Context, images []savedImage) (*Image, error) 
 	if err != nil {
 		return nil, err
 	}
-	if s.config, err = readMember(s.tar, s.tar.resolve(entry.Config), maxConfig); err != nil {
+	if s.config, err = readMember(s.tar, s.tar.resolve(entry.Config)); err != nil {
 		return nil, fmt.Errorf("read config: %w", err)
 	}
 	var config ocispec.Image

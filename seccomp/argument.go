@@ -7,7 +7,7 @@ import "slices"
 // on is the test as the architecture can make it.
 func (t Test) on(arch Arch) Test {
 	if !arch.wide() {
-		t.Mask &= Low
+		t.Mask &= Low32
 	}
 	return t
 }
@@ -30,7 +30,7 @@ func (t Test) holds(argument uint64) bool {
 	return argument >= t.Value
 }
 
-const allBits = uint32(Low)
+const allBits = uint32(Low32)
 
 // half is one of the two words that an argument is to a filter.
 type half struct{ offset, mask, value uint32 }
@@ -93,7 +93,7 @@ func (t *Table) alike(rules []int) []choiceRule {
 			break
 		}
 		test := r.Tests[0].on(t.Arch)
-		if test.Mask != Low && (test.Mask != All || test.Value > Low) {
+		if test.Mask != Low32 && (test.Mask != All64 || test.Value > Low32) {
 			break
 		}
 		if len(alike) > 0 && (alike[0].test.Arg != test.Arg || alike[0].test.Mask != test.Mask) {
@@ -123,10 +123,10 @@ func (a *assembler) choice(rules []choiceRule, next target) target {
 	}
 	bounds := []uint32{0}
 	for _, r := range rules {
-		if r.test.Value <= Low {
+		if r.test.Value <= Low32 {
 			bounds = append(bounds, uint32(r.test.Value))
 		}
-		if r.test.Value < Low {
+		if r.test.Value < Low32 {
 			bounds = append(bounds, uint32(r.test.Value)+1)
 		}
 	}
@@ -138,11 +138,11 @@ func (a *assembler) choice(rules []choiceRule, next target) target {
 	}
 	test := rules[0].test
 	to := a.load(test.low().offset, allBits, a.choose(arms))
-	if test.Mask == Low {
+	if test.Mask == Low32 {
 		return to
 	}
 	// Every value that is compared fits in the low half, so that all with
 	// something in the high one are greater in the same way.
-	to = a.branch(opIfEqual, 0, to, decide(Low+1))
+	to = a.branch(opIfEqual, 0, to, decide(Low32+1))
 	return a.load(test.high().offset, allBits, to)
 }

@@ -25,10 +25,7 @@ func (f *Filter) Compile() (*Program, error) {
 	}
 	a.start(a.load(offsetArch, allBits, start))
 	if len(a.reversed) > maxLen {
-		return nil, &ProfileError{
-			cause: fmt.Errorf("build seccomp filter: it is longer than the %d instructions that the kernel takes", maxLen),
-			hint:  "let rules that test arguments name fewer system calls",
-		}
+		return nil, tooLong()
 	}
 	return &Program{code: a.code()}, nil
 }

@@ -114,7 +114,7 @@ func (d dice) filter() *Filter {
 				r.Last = max(r.First, d.number())
 			}
 			for range d.IntN(3) {
-				r.Tests = append(r.Tests, Test{d.IntN(2), pick(d, All, All, Low, Low, d.value(), 0), Op(d.IntN(6)), d.value()})
+				r.Tests = append(r.Tests, Test{d.IntN(2), pick(d, All64, All64, Low32, Low32, d.value(), 0), Op(d.IntN(6)), d.value()})
 			}
 			t.Rules = append(t.Rules, r)
 		}
@@ -207,7 +207,7 @@ func TestCompileFar(t *testing.T) {
 	for _, arch := range []Arch{AMD64, I386} {
 		table := Table{Arch: arch, Default: refused}
 		for n := uint32(0); n < 600; n += 2 {
-			table.Rules = append(table.Rules, Rule{n, n, []Test{{0, All, Equal, uint64(n) << 31}}, Errno(unix.Errno(n))})
+			table.Rules = append(table.Rules, Rule{n, n, []Test{{0, All64, Equal, uint64(n) << 31}}, Errno(unix.Errno(n))})
 		}
 		f.Tables = append(f.Tables, table)
 	}
@@ -232,7 +232,7 @@ func TestCompileFar(t *testing.T) {
 func TestCompileRefuses(t *testing.T) {
 	long := Table{Arch: AMD64, Default: Allow}
 	for n := range uint32(2000) {
-		long.Rules = append(long.Rules, Rule{n, n, []Test{{int(n % 6), All, Greater, uint64(n) << 20}}, refused})
+		long.Rules = append(long.Rules, Rule{n, n, []Test{{int(n % 6), All64, Greater, uint64(n) << 20}}, refused})
 	}
 	for _, tt := range []struct {
 		name string
@@ -270,8 +270,8 @@ func TestEmulationFilter(t *testing.T) {
 		Tables: []Table{
 			{AMD64, []Rule{
 				one(257, Notify, Test{2, creating, NotEqual, 0}),
-				one(302, Errno(0), Test{1, Low, Equal, unix.RLIMIT_LOCKS}),
-				one(55, Notify, Test{1, Low, Equal, unix.SOL_SOCKET}, Test{2, Low, Equal, 17}),
+				one(302, Errno(0), Test{1, Low32, Equal, unix.RLIMIT_LOCKS}),
+				one(55, Notify, Test{1, Low32, Equal, unix.SOL_SOCKET}, Test{2, Low32, Equal, 17}),
 				one(107, Notify),
 				{X32Bit, maxNumber, nil, unknown},
 			}, Allow},

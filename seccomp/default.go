@@ -40,7 +40,7 @@ func usualCode(machine string) []uint64 {
 	return nil
 }
 
-// pack puts an instruction in a number. Unpack makes a program of such.
+// pack puts an instruction in a number. unpack makes a program of such.
 func pack(is unix.SockFilter) uint64 {
 	return uint64(is.Code) | uint64(is.Jt)<<16 | uint64(is.Jf)<<24 | uint64(is.K)<<32
 }
@@ -93,7 +93,7 @@ func refusals(arch Arch, socketcall bool) []Rule {
 			rules = append(rules, Rule{number, number, nil, refused})
 		}
 		for _, v := range values {
-			rules = append(rules, Rule{number, number, []Test{{arg, Low, Equal, v}}, refused})
+			rules = append(rules, Rule{number, number, []Test{{arg, Low32, Equal, v}}, refused})
 		}
 	}
 	refuse("ioctl", 1, tiocsti, tioclinux)

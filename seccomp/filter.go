@@ -38,7 +38,7 @@ const maxNumber = math.MaxUint32
 //
 // Of a 32-bit architecture's arguments only the low half is looked at. On the
 // others, the Mask says how much of an argument the kernel looks at: what it
-// declares as int must be refused with Low and may be allowed with All.
+// declares as int must be refused with Low32 and may be allowed with All64.
 type Test struct {
 	Arg   int // 0 to 5
 	Mask  uint64
@@ -48,8 +48,8 @@ type Test struct {
 
 // Masks.
 const (
-	All uint64 = math.MaxUint64
-	Low uint64 = math.MaxUint32
+	All64 uint64 = math.MaxUint64
+	Low32 uint64 = math.MaxUint32
 )
 
 // Op is a comparison of unsigned numbers.

@@ -42,7 +42,7 @@ func TestGenerated(t *testing.T) {
 			if err := os.WriteFile(f.name, want, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("%s is new: run the tests again", f.name)
+			t.Logf("%s is new", f.name)
 		})
 	}
 }
@@ -147,8 +147,8 @@ func archSource(a Arch) string {
 }
 
 func maskSource(m uint64) string {
-	if m == All {
-		return "All"
+	if m == All64 {
+		return "All64"
 	}
 	return fmt.Sprintf("%#x", m)
 }

@@ -235,7 +235,7 @@ func (j *testJSON) parse() (Test, error) {
 	if j.Index >= argCount {
 		return Test{}, fmt.Errorf("index %d: a system call has %d arguments", j.Index, argCount)
 	}
-	t := Test{Arg: int(j.Index), Mask: All, Value: j.Value}
+	t := Test{Arg: int(j.Index), Mask: All64, Value: j.Value}
 	switch j.Op {
 	case "SCMP_CMP_EQ":
 		t.Op = Equal

@@ -104,7 +104,9 @@ func (p *Profile) filter(t Target) (*Filter, error) {
 	for i := range p.rules {
 		if r := &p.rules[i]; r.applies(t) {
 			for _, table := range tables {
-				table.add(r, r.action == p.action)
+				if err := table.add(r, r.action == p.action); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
@@ -130,8 +132,11 @@ type resolving struct {
 
 // add takes a rule's calls. A redundant rule says what is said by default anyway,
 // and only shows that its author knew the call.
-func (s *resolving) add(r *profileRule, redundant bool) {
+func (s *resolving) add(r *profileRule, redundant bool) error {
 	alternatives := r.alternatives(s.arch)
+	if len(s.rules)+len(r.names)*len(alternatives) > maxRules {
+		return tooLong()
+	}
 	s.rules = slices.Grow(s.rules, len(r.names)*len(alternatives))
 	for _, name := range r.names {
 		number, ok := s.arch.Number(name)
@@ -148,7 +153,11 @@ func (s *resolving) add(r *profileRule, redundant bool) {
 			s.rules = append(s.rules, Rule{number, number, tests, r.action})
 		}
 	}
+	return nil
 }
+
+// maxRules bounds the work that a profile makes: a program cannot hold as many.
+const maxRules = 2 * maxLen
 
 func (s *resolving) done(byDefault Action) Table {
 	rank(s.rules)
@@ -213,8 +222,8 @@ func (r *profileRule) alternatives(arch Arch) [][]Test {
 		// value of -1 is -1 there too.
 		tests = make([]Test, len(r.tests))
 		for i, test := range r.tests {
-			test.Mask &= Low
-			test.Value &= Low
+			test.Mask &= Low32
+			test.Value &= Low32
 			tests[i] = test
 		}
 	}

@@ -290,6 +290,20 @@ func TestProfileRefuses(t *testing.T) {
 	}
 }
 
+// TestProfileBounded gives names and tests that would multiply to millions.
+func TestProfileBounded(t *testing.T) {
+	names := strings.Repeat(`"dup",`, 50000) + `"dup"`
+	args := strings.Repeat(`{"op":"SCMP_CMP_EQ"},`, 20000) + `{"op":"SCMP_CMP_EQ"}`
+	p, err := Parse([]byte(`{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"action":"SCMP_ACT_ALLOW","names":[` + names + `],"args":[` + args + `]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var typed *ProfileError
+	if _, err := p.Compile(Target{Machine: "amd64"}); !errors.As(err, &typed) || typed.Hint() == "" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestProfileFlags(t *testing.T) {
 	for flags, want := range map[string]uintptr{
 		``: 4, `"SECCOMP_FILTER_FLAG_TSYNC"`: 4, `"SECCOMP_FILTER_FLAG_LOG","SECCOMP_FILTER_FLAG_SPEC_ALLOW"`: 6,

@@ -14,6 +14,8 @@ import (
 	"io/fs"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"sbx/reference"
 )
 
@@ -54,7 +56,7 @@ func (s *Store) Blob(d reference.Digest) (*os.File, error) {
 	if d.IsZero() {
 		return nil, errors.New("open blob: no digest")
 	}
-	f, err := os.Open(s.blobPath(d))
+	f, err := os.OpenFile(s.blobPath(d), os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", d, bare(err))
 	}

@@ -292,6 +292,7 @@ func TestConcurrentPulls(t *testing.T) {
 // succeeds or says that space is missing, leaves nothing behind, and the full disk can be
 // emptied (G23).
 func TestFullDisk(t *testing.T) {
+	needUserns(t)
 	var sizes []int
 	for n := 100; n < 2000; n += 60 {
 		sizes = append(sizes, n)

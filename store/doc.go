@@ -15,7 +15,8 @@
 //	version                    "1"; written last when a store is made
 //	oci-layout, index.json     an OCI image layout, one line for each image, its ID among the annotations
 //	blobs/sha256/HEX           manifests, configs and layers, as they came
-//	layers/KEY/HEX/            one unpacked layer by diff ID, for the rung KEY:
+//	layers/KEY/HEX/            one unpacked layer for the rung KEY, by diff ID, or by chain ID
+//	                           if it took something from the layers below it:
 //	    root/                  its tree, with overlayfs whiteouts
 //	    owners.json            owners of files that cannot carry attributes; only if there are any
 //	    layer.json             {boot, synced, ..}; written last

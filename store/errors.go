@@ -76,10 +76,14 @@ func isSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
-// spaceError makes a *SpaceError of one that says so and returns others as they are.
+// spaceError makes a *SpaceError of one that says so and returns others as they are. One
+// that is a *SpaceError already is told again what is free: more, after cleaning up.
 func spaceError(err error, dir string, needed int64) error {
-	var already *SpaceError
-	if err == nil || !isSpace(err) || errors.As(err, &already) {
+	if err == nil || !isSpace(err) {
+		return err
+	}
+	if already, ok := errors.AsType[*SpaceError](err); ok {
+		already.Free = freeSpace(dir)
 		return err
 	}
 	return &SpaceError{Needed: needed, Free: freeSpace(dir), Err: err}

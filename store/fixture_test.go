@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -44,10 +45,23 @@ func rungs(t testing.TB) []userns.Rung {
 	return list
 }
 
+// needUserns skips a test of what happens in a user namespace where there can be none.
+func needUserns(t testing.TB) {
+	t.Helper()
+	dir, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if _, err := userns.Call[removeQuestion, struct{}](t.Context(), userns.SingleRung(), "remove", removeQuestion{}, dir); err != nil {
+		t.Skipf("userns: %v", err)
+	}
+}
+
 // onRungs runs a test with a fresh store on each rung.
-func onRungs(t *testing.T, f func(t *testing.T, s *Store)) {
+func onRungs(t *testing.T, name string, f func(t *testing.T, s *Store)) {
 	for _, r := range rungs(t) {
-		t.Run(r.Name, func(t *testing.T) { f(t, newStore(t, r)) })
+		t.Run(strings.TrimPrefix(name+"/"+r.Name, "/"), func(t *testing.T) { f(t, newStore(t, r)) })
 	}
 }
 

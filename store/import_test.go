@@ -24,7 +24,7 @@ import (
 var sameDigest = cmp.Comparer(func(a, b reference.Digest) bool { return a == b })
 
 func TestImport(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		plain := base(t)
 		forms := map[string][]byte{"gzip": gzipOf(t, plain), "zstd": zstdOf(t, plain), "plain": plain, "xz": xzOf(t, plain)}
 		ids := make(map[string]Image)
@@ -113,26 +113,25 @@ func TestImportRefuses(t *testing.T) {
 	plain := randomTar(t, 3<<20)
 	zipped := gzipOf(t, plain)
 	for name, c := range map[string]struct {
-		r    io.Reader
+		r    func() io.Reader
 		want string
 	}{
-		"nothing":            {bytes.NewReader(nil), "the file is empty"},
-		"empty archive":      {bytes.NewReader(tarOf(t)), "the archive is empty"},
-		"empty gzip":         {bytes.NewReader(gzipOf(t, nil)), "archive"},
-		"no tar":             {strings.NewReader(strings.Repeat("hello\n", 1000)), "not a tar"},
-		"short text":         {strings.NewReader("hello"), "tar"},
-		"gzip of no tar":     {bytes.NewReader(gzipOf(t, bytes.Repeat([]byte("x"), 4096))), "not a tar"},
-		"truncated gzip":     {bytes.NewReader(zipped[:len(zipped)/2]), "archive"},
-		"truncated plain":    {bytes.NewReader(plain[:len(plain)/2]), "archive"},
-		"broken":             {io.MultiReader(bytes.NewReader(zipped[:1<<20]), brokenReader{}), "the wire is cut"},
-		"broken at once":     {brokenReader{}, "the wire is cut"},
-		"broken plain":       {io.MultiReader(bytes.NewReader(plain[:1<<20]), brokenReader{}), "the wire is cut"},
-		"unknown":            {strings.NewReader("PK\x03\x04" + strings.Repeat("x", 600)), "zip is not supported"},
-		"a path that leaves": {bytes.NewReader(tarOf(t, file{name: "a/../../../../tmp/escaped", data: "x"})), ""},
+		"nothing":            {func() io.Reader { return bytes.NewReader(nil) }, "the file is empty"},
+		"empty archive":      {func() io.Reader { return bytes.NewReader(tarOf(t)) }, "the archive is empty"},
+		"empty gzip":         {func() io.Reader { return bytes.NewReader(gzipOf(t, nil)) }, "archive"},
+		"no tar":             {func() io.Reader { return strings.NewReader(strings.Repeat("hello\n", 1000)) }, "not a tar"},
+		"short text":         {func() io.Reader { return strings.NewReader("hello") }, "tar"},
+		"gzip of no tar":     {func() io.Reader { return bytes.NewReader(gzipOf(t, bytes.Repeat([]byte("x"), 4096))) }, "not a tar"},
+		"truncated gzip":     {func() io.Reader { return bytes.NewReader(zipped[:len(zipped)/2]) }, "archive"},
+		"truncated plain":    {func() io.Reader { return bytes.NewReader(plain[:len(plain)/2]) }, "archive"},
+		"broken":             {func() io.Reader { return io.MultiReader(bytes.NewReader(zipped[:1<<20]), brokenReader{}) }, "the wire is cut"},
+		"broken at once":     {func() io.Reader { return brokenReader{} }, "the wire is cut"},
+		"broken plain":       {func() io.Reader { return io.MultiReader(bytes.NewReader(plain[:1<<20]), brokenReader{}) }, "the wire is cut"},
+		"unknown":            {func() io.Reader { return strings.NewReader("PK\x03\x04" + strings.Repeat("x", 600)) }, "zip is not supported"},
+		"a path that leaves": {func() io.Reader { return bytes.NewReader(tarOf(t, file{name: "a/../../../../tmp/escaped", data: "x"})) }, ""},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s := newStore(t, rungs(t)[0])
-			_, err := s.Import(t.Context(), "x", Rootfs{Reader: c.r}, PullOptions{})
+		onRungs(t, name, func(t *testing.T, s *Store) {
+			_, err := s.Import(t.Context(), "x", Rootfs{Reader: c.r()}, PullOptions{})
 			mustCheck(t, s)
 			mustBeClean(t, s)
 			if c.want == "" {
@@ -189,7 +188,7 @@ func TestImportDistributions(t *testing.T) {
 		t.Skip("images: SBX_TEST_IMAGES is not set")
 	}
 	for file, cmd := range map[string]string{"debian-bookworm-slim-amd64-rootfs.tar.gz": "bash", "alpine-minirootfs-3.20.3-x86_64.tar.gz": "/bin/sh", "busybox-musl-amd64-rootfs.tar.gz": "/bin/sh"} {
-		onRungs(t, func(t *testing.T, s *Store) {
+		onRungs(t, "", func(t *testing.T, s *Store) {
 			f, err := os.Open(filepath.Join(dir, file))
 			if err != nil {
 				t.Fatal(err)

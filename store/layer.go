@@ -133,7 +133,7 @@ func (s *Store) unpackBlob(ctx context.Context, blob reference.Digest, diffIDs [
 	f, err := s.Blob(blob)
 	if err == nil {
 		defer f.Close()
-		err = s.unpack(ctx, layerSource{blob: blob, diffIDs: diffIDs, at: i, r: &contextReader{ctx, f}})
+		_, err = s.unpack(ctx, layerSource{blob: blob, diffIDs: diffIDs, at: i, r: &contextReader{ctx, f}})
 	}
 	if err == nil || ctx.Err() != nil || isSpace(err) {
 		return err

@@ -85,16 +85,19 @@ func (j *layerJob) isUnpacked() bool {
 	return err == nil && r.Blob == j.d.digest
 }
 
-// download brings the blob. What goes wrong is told by whoever unpacks it, who may know a
-// way round.
+// download brings the blob. Its failure ends the pull at once, unless whoever unpacks the
+// layer has a way round.
 func (j *layerJob) download(ctx context.Context) error {
 	w, err := j.s.fetch(ctx, j.src, j.d, j.p)
 	j.w, j.err = w, err
 	close(j.started) // from here on they are the unpacker's
 	if w != nil {
-		<-w.done
+		err = w.wait()
 	}
-	return nil
+	if err == nil || errors.Is(err, errStale) {
+		return nil
+	}
+	return fmt.Errorf("layer %s: %w", j.d.digest, err)
 }
 
 // unpackInTurn unpacks the layer once its download has begun. It tries again, once, when
@@ -179,11 +182,8 @@ func (j *layerJob) unpackFrom(ctx context.Context, w *download) error {
 // unpack unpacks the layer. One that is there, but from another blob, proves nothing about
 // this blob: its diff ID is computed all the same.
 func (j *layerJob) unpack(ctx context.Context, src layerSource) error {
-	if _, ok := j.s.unpackedAs(j.diffIDs, j.at); !ok {
-		return j.s.unpack(ctx, src)
-	}
-	if j.isUnpacked() {
-		return nil
+	if read, err := j.s.unpack(ctx, src); read || err != nil || j.isUnpacked() {
+		return err
 	}
 	got, err := hashDiffID(src.r, src.diffID())
 	if err == nil && got != src.diffID() {

@@ -26,7 +26,7 @@ import (
 const alpine = "docker.io/library/alpine:latest"
 
 func TestPull(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		src := source(t, base(t), second(t))
 		var events []Event
 		img, err := s.Pull(t.Context(), alpine, src, PullOptions{Progress: func(e Event) { events = append(events, e) }, Origin: "x"})
@@ -85,7 +85,7 @@ func TestPull(t *testing.T) {
 }
 
 func TestPullWithoutLayers(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		img := mustPull(t, s, "localhost/empty:1", source(t))
 		dirs, err := s.LayerDirs(t.Context(), img)
 		if err != nil || len(dirs) != 1 {
@@ -232,8 +232,7 @@ func TestPullRefuses(t *testing.T) {
 		}, "the wire is cut"},
 		"fine": {func(*testing.T, *fakeSource) {}, ""},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s := newStore(t, rungs(t)[0])
+		onRungs(t, name, func(t *testing.T, s *Store) {
 			src := source(t, base(t), second(t))
 			c.bend(t, src)
 			_, err := s.Pull(t.Context(), alpine, src, PullOptions{})
@@ -370,7 +369,7 @@ func TestDiffIDOfUnpackedLayer(t *testing.T) {
 
 // A download that breaks off goes on where it was, in whatever process.
 func TestResume(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		src := source(t, randomTar(t, 300<<10))
 		cut := true
 		src.body = func(d ocispec.Descriptor, _ int64, r io.Reader) io.Reader {
@@ -425,7 +424,7 @@ func TestResumeDamaged(t *testing.T) {
 
 // A blob that rotted on disk is fetched again by a pull that needs it, and only it.
 func TestPullRepairs(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		src := source(t, base(t), second(t))
 		img := mustPull(t, s, alpine, src)
 		for _, damage := range []func(path string, data []byte) error{
@@ -466,7 +465,7 @@ func TestPullRepairs(t *testing.T) {
 
 // Many pulls, imports, lookups and collections of one Store at the same time.
 func TestConcurrentUse(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		shared := randomTar(t, 200<<10)
 		var g errgroup.Group
 		for i := range 6 {

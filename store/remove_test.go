@@ -15,7 +15,7 @@ import (
 )
 
 func TestRemove(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		shared, own := base(t), second(t)
 		a, b := source(t, shared, own), source(t, shared)
 		imgA := mustPull(t, s, alpine, a)
@@ -124,7 +124,7 @@ func TestUntag(t *testing.T) {
 // Collection takes what nobody needs, keeps what containers need, and drops partial
 // downloads.
 func TestCollect(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		src := source(t, base(t), second(t))
 		img := mustPull(t, s, alpine, src)
 		before := contents(t, s)
@@ -159,7 +159,7 @@ func TestCollect(t *testing.T) {
 
 // A pull in progress holds what it has found and fetched.
 func TestCollectDuringPull(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		other, err := Open(s.dir, s.rung)
 		if err != nil {
 			t.Fatal(err)

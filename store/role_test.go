@@ -18,7 +18,8 @@ import (
 
 // The copying fallback: what overlayfs would show of an image, as plain files.
 func TestFlatten(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	needUserns(t)
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		img := mustPull(t, s, alpine, source(t, base(t), second(t)))
 		dirs, err := s.LayerDirs(t.Context(), img)
 		if err != nil {
@@ -86,7 +87,8 @@ func TestFlatten(t *testing.T) {
 
 // An image without layers can be copied, too.
 func TestFlattenNothing(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	needUserns(t)
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		dirs, err := s.LayerDirs(t.Context(), mustPull(t, s, alpine, source(t)))
 		if err != nil {
 			t.Fatal(err)
@@ -101,7 +103,8 @@ func TestFlattenNothing(t *testing.T) {
 }
 
 func TestRemoveTree(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	needUserns(t)
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		// As overlayfs leaves its work directory.
 		if err := os.MkdirAll(s.path("c/work/work"), 0o700); err != nil {
 			t.Fatal(err)
@@ -181,7 +184,7 @@ func TestRungsSideBySide(t *testing.T) {
 
 // The machine went down before a layer was synced: it is unpacked again, on this machine.
 func TestTornLayer(t *testing.T) {
-	onRungs(t, func(t *testing.T, s *Store) {
+	onRungs(t, "", func(t *testing.T, s *Store) {
 		img := mustPull(t, s, alpine, source(t, base(t), second(t)))
 		record := s.layerDir(img.Layers[0]) + "/" + recordFile
 		synced, err := os.ReadFile(record)

@@ -116,7 +116,10 @@ func (st *stage) discard(ctx context.Context, s *Store) error {
 	if err := removeFile(st.dir + "/" + recordFile); err != nil {
 		return err
 	}
-	return removeFile(st.dir)
+	if err := removeFile(st.dir); !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	return nil // somebody who waited for the record has the directory now
 }
 
 // dropLayer takes a layer's name away and removes it.

@@ -31,25 +31,25 @@ type layerSource struct {
 
 func (src *layerSource) diffID() reference.Digest { return src.diffIDs[src.at] }
 
-// unpack unpacks a layer unless it is there; those below it are. Nothing is left of one
-// whose diff ID is not the expected one, or whose blob turns out wrong.
-func (s *Store) unpack(ctx context.Context, src layerSource) error {
+// unpack unpacks a layer unless it is there; those below it are. It reports whether it has
+// read the source, and so found out that its diff ID is right. Nothing is left of a layer
+// whose diff ID is another, or whose blob turns out wrong.
+func (s *Store) unpack(ctx context.Context, src layerSource) (read bool, err error) {
 	if _, ok := s.unpackedAs(src.diffIDs, src.at); ok {
-		return nil
+		return false, nil
 	}
 	st, err := s.openStage(ctx, src.diffID().Hex())
 	if err != nil {
-		return err
+		return false, err
 	}
 	if _, ok := s.unpackedAs(src.diffIDs, src.at); ok {
-		return st.discard(ctx, s)
+		return false, st.discard(ctx, s)
 	}
-	err = s.unpackIn(ctx, st, src)
-	if err != nil {
+	if err = s.unpackIn(ctx, st, src); err != nil {
 		// What cannot be removed now is healed by a later command.
 		_ = st.discard(ctx, s)
 	}
-	return err
+	return err == nil, err
 }
 
 func (s *Store) unpackIn(ctx context.Context, st *stage, src layerSource) error {
@@ -213,7 +213,7 @@ func (s *Store) unpackByRole(ctx context.Context, st *stage, root *os.File, tar 
 	pipeW.Close()
 	feedErr := <-fed
 	if feedErr != nil && !isBrokenPipe(feedErr) {
-		err = feedErr
+		err = &overlay.ArchiveError{Err: feedErr} // the role saw it end, and thinks something of that
 	}
 	if err != nil {
 		return overlay.Result{}, err

@@ -32,9 +32,6 @@ type journal struct {
 	rows []string
 }
 
-// journalKey is the key under which a script finds its registry's journal.
-type journalKey struct{}
-
 func (j *journal) wrap(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		j.mu.Lock()

@@ -117,7 +117,7 @@ func needCommand(ts *testscript.TestScript, neg bool, words []string) {
 	if neg || len(words) == 0 {
 		ts.Fatalf("usage: need WORD...")
 	}
-	failure, reason := need.Verdict(ts.Name(), words...)
+	reason, failure := need.Verdict(ts.Name(), words...)
 	ts.Check(failure)
 	if reason != "" {
 		ts.Value(runner{}).(testscript.T).Skip(reason)

@@ -107,7 +107,7 @@ func (p *Process) Started(ctx context.Context) error {
 }
 
 // Kill ends the process.
-func (p *Process) Kill() { unix.Kill(p.PID, unix.SIGKILL) }
+func (p *Process) Kill() { _ = unix.Kill(p.PID, unix.SIGKILL) }
 
 // Wait waits for the end of the process and returns its status. It must be
 // called once.

@@ -42,7 +42,8 @@ func (c command) run(ctx context.Context) (sample, error) {
 	err := cmd.Run()
 	s := sample{took: time.Since(begin)}
 	if err != nil {
-		return s, fmt.Errorf("%s: %w: %s", strings.Join(c.args, " "), err, strings.TrimSpace(said.String()))
+		lines := strings.Split(strings.TrimSpace(said.String()), "\n")
+		return s, fmt.Errorf("%s: %w: %s", c.args[0], err, lines[len(lines)-1])
 	}
 	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		s.peak = usage.Maxrss << 10

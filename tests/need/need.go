@@ -61,7 +61,7 @@ func Missing(name string) error {
 // lists that word, the test fails.
 func Need(t testing.TB, names ...string) {
 	t.Helper()
-	if failure, reason := Verdict(t.Name(), names...); failure != nil {
+	if reason, failure := Verdict(t.Name(), names...); failure != nil {
 		t.Fatal(failure)
 	} else if reason != "" {
 		t.Skip(reason)
@@ -70,25 +70,25 @@ func Need(t testing.TB, names ...string) {
 
 // Verdict is Need for a runner of its own: the error fails the test of that
 // name, else the reason skips it, else it runs.
-func Verdict(test string, names ...string) (failure error, reason string) {
+func Verdict(test string, names ...string) (reason string, failure error) {
 	required, err := Required()
 	if err != nil {
-		return err, ""
+		return "", err
 	}
 	for _, name := range names {
 		err := Missing(name)
 		switch {
 		case err == nil:
 		case !slices.Contains(Words(), name):
-			return fmt.Errorf("need %q: %w", name, err), ""
+			return "", fmt.Errorf("need %q: %w", name, err)
 		case slices.Contains(required, name):
-			return fmt.Errorf("need %s, which SBX_TEST_REQUIRE lists: %w", name, err), ""
+			return "", fmt.Errorf("need %s, which SBX_TEST_REQUIRE lists: %w", name, err)
 		default:
 			reason := fmt.Sprintf("needs %s: %v", name, err)
-			return record(test, reason), reason
+			return reason, record(test, reason)
 		}
 	}
-	return nil, ""
+	return "", nil
 }
 
 // Required are the words of SBX_TEST_REQUIRE, which must all be known.

@@ -26,7 +26,7 @@ func TestVerdict(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv("SBX_TEST_REQUIRE", tt.require)
-			failure, reason := Verdict(tt.name, tt.words...)
+			reason, failure := Verdict(tt.name, tt.words...)
 			if (failure != nil) != tt.fails || (reason != "") != tt.skips {
 				t.Errorf("got failure %v, reason %q; want failure %v, skip %v", failure, reason, tt.fails, tt.skips)
 			}
