@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/seccomp"
 	"sbx/userns"
 )
 
@@ -18,7 +19,7 @@ type start struct {
 	dir    string // the container's own directory
 	stage  string // a directory to mount on, see makeStage
 	files  []hostFile
-	filter *unix.SockFprog
+	filter *seccomp.Program
 	size   *unix.Winsize // of the client's terminal, at first
 
 	control    int // descriptors, all of 20 or more: the monitor's conversation,

@@ -110,7 +110,8 @@ func (r *recipe) setCapabilities(set uint64) {
 
 func (r *recipe) installFilter() {
 	if r.filter != nil {
-		r.Call("install seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, unsafe.Pointer(r.filter))
+		r.Call("install seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, r.filter.Flags(), unsafe.Pointer(r.filter.Fprog()))
+		r.Keep(r.filter)
 	}
 }
 

@@ -124,7 +124,7 @@ func (c *Container) clone(ctx context.Context, s *streams, caught <-chan struct{
 	}
 	defer high.close()
 	st := &start{
-		config: &c.Config, dir: c.dir, stage: filepath.Join(c.home.dir, namesDir), files: hostFiles(&c.Config), filter: filter.Fprog(), size: s.size,
+		config: &c.Config, dir: c.dir, stage: filepath.Join(c.home.dir, namesDir), files: hostFiles(&c.Config), filter: filter, size: s.size,
 		control: high.fd(0), channel: high.fd(1), programEnd: high.fd(2), null: high.fd(3),
 		stdin: high.fd(4), stdout: high.fd(5), stderr: high.fd(6),
 	}

@@ -228,8 +228,9 @@ func xzWithDictionary(t testing.TB, code byte) []byte {
 // Close ends the goroutine, whether the source still has something or blocks.
 func TestDecompressClose(t *testing.T) {
 	before := runtime.NumGoroutine()
+	large, small := zipped(noise(1<<20)), zipped(noise(1000))
 	for range 20 {
-		r, _, err := Decompress(io.MultiReader(bytes.NewReader(zipped(noise(4<<20))), &endless{next: func(_ int, b *bytes.Buffer) { b.Write(zipped(noise(1000))) }}))
+		r, _, err := Decompress(io.MultiReader(bytes.NewReader(large), &endless{next: func(_ int, b *bytes.Buffer) { b.Write(small) }}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,10 +31,7 @@ func copyData(ctx context.Context, dst, src int) (int64, error) {
 	}
 	c := copier{ctx: ctx, dst: dst, src: src}
 	for off := int64(0); off < st.Size; {
-		start, end, err := dataAfter(src, off, st.Size)
-		if err != nil {
-			return off, err
-		}
+		start, end := dataAfter(src, off, st.Size)
 		if err := c.copyRange(start, end); err != nil {
 			return start, err
 		}
@@ -45,20 +42,20 @@ func copyData(ctx context.Context, dst, src int) (int64, error) {
 
 // dataAfter finds the next piece of a file that is not a hole. Where there is
 // none, the piece is empty and at the end.
-func dataAfter(fd int, off, size int64) (start, end int64, err error) {
-	start, err = unix.Seek(fd, off, unix.SEEK_DATA)
+func dataAfter(fd int, off, size int64) (start, end int64) {
+	start, err := unix.Seek(fd, off, unix.SEEK_DATA)
 	switch err {
 	case nil:
 	case unix.ENXIO:
-		return size, size, nil
+		return size, size
 	default: // a filesystem that does not know holes
-		return off, size, nil
+		return off, size
 	}
 	end, err = unix.Seek(fd, start, unix.SEEK_HOLE)
 	if err != nil {
-		return start, size, nil
+		return start, size
 	}
-	return min(start, size), min(end, size), nil
+	return min(start, size), min(end, size)
 }
 
 type copier struct {

@@ -224,13 +224,12 @@ func (u *unpacker) symlink(n node, base, target string) error {
 }
 
 func (u *unpacker) pipe(n node, base string) error {
-	fd := noFD
 	err := u.put(base, func(dir int) error { return unix.Mknodat(dir, base, unix.S_IFIFO|0o600, 0) })
 	if err != nil {
 		return err
 	}
 	// Opened for both, a pipe does not wait for the other end.
-	fd, err = openat(u.tree.parent.fd, base, unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openat(u.tree.parent.fd, base, unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return named("open", err)
 	}

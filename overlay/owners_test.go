@@ -5,6 +5,7 @@ package overlay
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -111,5 +112,34 @@ func TestLoadOwnersRefuses(t *testing.T) {
 	}
 	if _, err := LoadOwners(&endless{next: func(_ int, b *bytes.Buffer) { b.WriteString(strings.Repeat(" ", 1<<20)) }}); err == nil {
 		t.Error("a file without end")
+	}
+}
+
+// The table is the one thing that grows with an archive, so it is bounded (U21).
+func TestU21OwnerTable(t *testing.T) {
+	many, long := ownerTable{}, ownerTable{}
+	var err error
+	for i := 0; err == nil && i <= 2*maxOwners; i++ {
+		err = many.set(fmt.Sprint(i), Owner{UID: 1})
+	}
+	if err == nil || err.Error() != "more than 131072 owners that this filesystem cannot record" {
+		t.Errorf("error %v", err)
+	}
+	path := strings.Repeat("p", 4000)
+	for i := 0; i < 10_000; i++ { // one path again and again is one path
+		if err := long.set(path, Owner{UID: 1, Xattrs: map[string]string{"user.x": path}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := 0; err == nil || i < 100_000; i++ {
+		if err = long.set(path+fmt.Sprint(i), Owner{UID: 1}); err != nil {
+			break
+		}
+	}
+	if err == nil || err.Error() != "more than 16777216 bytes of owners that this filesystem cannot record" {
+		t.Errorf("error %v", err)
+	}
+	if err := many.set("0", Owner{}); err != nil || len(many.owners) != maxOwners-1 {
+		t.Errorf("%d owners, %v", len(many.owners), err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"sbx/tests/need"
 )
 
-func removeIn(t testing.TB, ctx context.Context, base, name string) error {
+func removeIn(ctx context.Context, t testing.TB, base, name string) error {
 	t.Helper()
 	dir, err := os.Open(base)
 	if err != nil {
@@ -46,7 +46,7 @@ func TestRemoveAll(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"tree", "file", "link", "empty", "missing"} {
-		if err := removeIn(t, t.Context(), base, name); err != nil {
+		if err := removeIn(t.Context(), t, base, name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -54,7 +54,7 @@ func TestRemoveAll(t *testing.T) {
 		t.Error(diff)
 	}
 	for _, name := range []string{"", ".", "..", "keep/f", "/"} {
-		if err := removeIn(t, t.Context(), base, name); !errors.Is(err, unix.EINVAL) {
+		if err := removeIn(t.Context(), t, base, name); !errors.Is(err, unix.EINVAL) {
 			t.Errorf("%q: error %v", name, err)
 		}
 	}
@@ -62,12 +62,11 @@ func TestRemoveAll(t *testing.T) {
 
 // A tree far deeper than there are descriptors and longer than any path (U21).
 func TestRemoveAllDeep(t *testing.T) {
-	depth := 100_000
-	if testing.Short() {
-		depth = 5000
-	}
 	for _, stepwise := range []bool{false, true} {
-		base := tempDir(t)
+		base, depth := tempDir(t), 100_000
+		if stepwise || testing.Short() {
+			depth = 5000
+		}
 		buildDeep(t, base, depth)
 		fd, err := unix.Open(base, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -132,7 +131,7 @@ func TestRemoveAllCancelled(t *testing.T) {
 	base := layerDir(t, dir("d"), file("d/f", ""))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := removeIn(t, ctx, base, "d"); !errors.Is(err, context.Canceled) {
+	if err := removeIn(ctx, t, base, "d"); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -186,7 +185,7 @@ func TestRemoveAllStopsAtMounts(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := removeIn(t, t.Context(), base, "tree"); err != nil {
+		if err := removeIn(t.Context(), t, base, "tree"); err != nil {
 			t.Error(err)
 		}
 	}
@@ -206,7 +205,7 @@ func TestRemoveAllOverlayWork(t *testing.T) {
 	if fi, err := os.Lstat(filepath.Join(base, "c/work/work")); err != nil || fi.Mode().Perm() != 0 {
 		t.Fatalf("overlayfs left %v, %v", fi, err)
 	}
-	if err := removeIn(t, t.Context(), base, "c"); err != nil {
+	if err := removeIn(t.Context(), t, base, "c"); err != nil {
 		t.Error(err)
 	}
 }

@@ -40,7 +40,7 @@ func usualCode(machine string) []uint64 {
 	return nil
 }
 
-// pack puts an instruction in a number. unpack makes a program of such.
+// pack puts an instruction in a number; unpack makes a program of many.
 func pack(is unix.SockFilter) uint64 {
 	return uint64(is.Code) | uint64(is.Jt)<<16 | uint64(is.Jf)<<24 | uint64(is.K)<<32
 }

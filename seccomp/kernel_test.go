@@ -169,7 +169,7 @@ func getpid(n int) time.Duration {
 }
 
 // do runs an errand in a process of its own.
-func do(t *testing.T, e errand) outcome {
+func do(t testing.TB, e errand) outcome {
 	t.Helper()
 	o, err := tryTo(t, e)
 	if err != nil {
@@ -178,7 +178,7 @@ func do(t *testing.T, e errand) outcome {
 	return o
 }
 
-func tryTo(t *testing.T, e errand) (outcome, error) {
+func tryTo(t testing.TB, e errand) (outcome, error) {
 	t.Helper()
 	in, err := json.Marshal(e)
 	if err != nil {
@@ -390,13 +390,11 @@ func TestKernelByHand(t *testing.T) {
 	}
 }
 
-// TestGetpid holds what the filter adds to a call to G06.
-func TestGetpid(t *testing.T) {
-	o := do(t, errand{Caps: capSets()["usual"], Getpids: 2000})
-	t.Logf("getpid takes %v, behind the filter %v", o.Bare, o.Behind)
-	// An emulated machine needs longer for everything.
-	limit := max(100*time.Nanosecond, o.Bare)
-	if o.Behind-o.Bare > limit {
-		t.Errorf("the filter adds %v, more than %v", o.Behind-o.Bare, limit)
+// BenchmarkGetpid tells what the filter adds to a call (G06).
+func BenchmarkGetpid(b *testing.B) {
+	for b.Loop() {
+		o := do(b, errand{Caps: capSets()["usual"], Getpids: 2000})
+		b.ReportMetric(float64(o.Bare.Nanoseconds()), "bare-ns")
+		b.ReportMetric(float64(o.Behind.Nanoseconds()), "behind-ns")
 	}
 }

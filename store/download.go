@@ -117,6 +117,16 @@ func (w *download) close() {
 	w.spool.f.Close()
 }
 
+// discard ends the download and leaves nothing of it, unless it is whole.
+func (w *download) discard() {
+	w.cancel()
+	<-w.done
+	if w.err != nil {
+		os.Remove(w.spool.f.Name())
+	}
+	w.spool.f.Close()
+}
+
 // run downloads, verifies and publishes. What it leaves in tmp is always something that
 // a later download can begin with.
 func (w *download) run(ctx context.Context, src Source, p *progress) error {
@@ -147,7 +157,7 @@ func (w *download) run(ctx context.Context, src Source, p *progress) error {
 		return err
 	}
 	// The partial file is a blob now; whoever waits for it need not wait for the unpacking.
-	unix.Flock(int(w.spool.f.Fd()), unix.LOCK_UN)
+	_ = unix.Flock(int(w.spool.f.Fd()), unix.LOCK_UN)
 	p.tell(Event{Digest: w.d.digest, Status: StatusDownloaded})
 	return nil
 }
@@ -220,7 +230,7 @@ func (w *download) abandon(err error) error {
 	}
 	os.Remove(w.spool.f.Name())
 	// The file still takes its room: those who follow it have it open.
-	w.spool.f.Truncate(0)
+	_ = w.spool.f.Truncate(0)
 	return spaceError(err, w.s.dir, w.d.Size)
 }
 

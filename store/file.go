@@ -171,7 +171,7 @@ func flock(ctx context.Context, f *os.File) error {
 		return err
 	case <-ctx.Done():
 		go func() {
-			<-got
+			_ = <-got
 			f.Close()
 		}()
 		return ctx.Err()

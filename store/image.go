@@ -170,7 +170,7 @@ func (s *Store) load(e entry) (Image, error) {
 		img.Config, img.Layers, err = parseConfig(data)
 	}
 	if err != nil {
-		return Image{}, damaged(fmt.Errorf("read image %s: %w", e.label(), err), e)
+		return Image{}, damaged(fmt.Errorf("read image %s: %w", e.label(), err))
 	}
 	return img, nil
 }
@@ -197,7 +197,7 @@ func (e *entry) label() string {
 }
 
 // damaged advises to pull again when something of an image is missing or wrong.
-func damaged(err error, e entry) error {
+func damaged(err error) error {
 	var wrong *DigestError
 	if !errors.As(err, &wrong) && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -265,13 +264,4 @@ func dropNameless(entries []entry) []entry {
 		kept = append(kept, e)
 	}
 	return kept
-}
-
-// readAllLimited reads r to its end, at most limit bytes.
-func readAllLimited(r io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		return nil, errTooLarge
-	}
-	return data, err
 }

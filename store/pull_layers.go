@@ -48,7 +48,9 @@ func (s *Store) pullLayers(ctx context.Context, src Source, layers []descriptor,
 	}
 	err := g.Wait()
 	for _, j := range jobs {
-		if j.w != nil {
+		if j.w != nil && isSpace(err) {
+			j.w.discard()
+		} else if j.w != nil {
 			j.w.close()
 		}
 	}
