@@ -23,7 +23,8 @@ var forwarded = []os.Signal{
 // otherwise not end by ctrl-c.
 const patience = 3
 
-// catchSignals begins to hold the client's signals.
+// catchSignals begins to hold the client's signals. They stay held after the
+// container's end: one that comes late must not change the client's status.
 func (s *streams) catchSignals() {
 	s.signals = make(chan os.Signal, 32)
 	for _, sig := range forwarded {

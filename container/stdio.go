@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"sync"
 	"time"
 
@@ -124,9 +123,6 @@ func (s *streams) closeChildEnds() {
 }
 
 func (s *streams) close() {
-	if s.signals != nil {
-		signal.Stop(s.signals)
-	}
 	for _, f := range append(s.child[:], s.input, s.joined) {
 		if f != nil {
 			f.Close()

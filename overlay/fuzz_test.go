@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -72,11 +71,7 @@ func fuzzOne(t *testing.T, data []byte) {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
 	_, err := unpackReader(t, root, bytes.NewReader(data), fuzzLimits)
-	if d := time.Since(start); d > 10*time.Second {
-		t.Errorf("it took %v", d)
-	}
 	if diff := cmp.Diff(before, guarded(t, base)); diff != "" {
 		t.Errorf("outside the root changed (error %v):\n%s", err, diff)
 	}

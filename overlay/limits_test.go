@@ -119,7 +119,6 @@ func TestU21Bombs(t *testing.T) {
 			if testing.Short() && tt.name == "steps" {
 				tt.limits.Entries, tt.want = 1000, "more than"
 			}
-			start := time.Now()
 			root := tempDir(t)
 			_, err := unpackReader(t, root, &endless{next: tt.next}, tt.limits)
 			var limit *LimitError
@@ -128,9 +127,6 @@ func TestU21Bombs(t *testing.T) {
 			}
 			if hintOf(err) == "" {
 				t.Error("the error has no hint")
-			}
-			if d := time.Since(start); d > 30*time.Second {
-				t.Errorf("it took %v", d)
 			}
 		})
 	}
@@ -155,12 +151,8 @@ func TestU10RepeatedOpaque(t *testing.T) {
 		}
 	}
 	root := tempDir(t)
-	start := time.Now()
 	if _, err := unpackReader(t, root, &b, Limits{}); err != nil {
 		t.Fatal(err)
-	}
-	if d := time.Since(start); d > 10*time.Second {
-		t.Errorf("%d opaque markers took %v", n, d)
 	}
 }
 

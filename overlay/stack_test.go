@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -225,14 +224,10 @@ func TestU16SpecialFiles(t *testing.T) {
 		"slow":    {sym("etc/passwd", strings.Repeat("./", 2000)+"etc/passwd")},
 	} {
 		lower := layers(t, make)
-		start := time.Now()
 		f, err := OpenMerged(lower, "etc/passwd")
 		if err == nil {
 			f.Close()
 			t.Errorf("%s: no error", name)
-		}
-		if d := time.Since(start); d > time.Second {
-			t.Errorf("%s: it took %v", name, d)
 		}
 	}
 	top := layers(t, []maker{dir("etc")})[0]

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/tests/need"
 	"sbx/userns"
 )
 
@@ -113,10 +114,8 @@ func processorTime() time.Duration {
 // BenchmarkImportAgainstTar imports a tarball and unpacks it with tar, in turns: an import is to
 // take at most 1.5 times as long (issue 2). It reports the peak of memory, too.
 func BenchmarkImportAgainstTar(b *testing.B) {
+	need.Need(b, need.Images)
 	dir := os.Getenv("SBX_TEST_IMAGES")
-	if dir == "" {
-		b.Skip("images: SBX_TEST_IMAGES is not set")
-	}
 	path := dir + "/debian-bookworm-slim-amd64-rootfs.tar.gz"
 	for _, r := range rungs(b) {
 		b.Run(r.Name, func(b *testing.B) {

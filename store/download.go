@@ -21,8 +21,8 @@ import (
 type Source interface {
 	// Manifest returns the manifest of the platform that was chosen, as it came.
 	Manifest(ctx context.Context) (ocispec.Descriptor, []byte, error)
-	// Blob returns the bytes of a blob from offset on, as they are stored there. It is
-	// called again, maybe by another process, to go on after a read error.
+	// Blob returns the bytes of a blob from offset on, as they are stored there. A later
+	// pull calls it again, to go on after a read error. Reads end when ctx does.
 	Blob(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error)
 }
 
@@ -121,8 +121,8 @@ func (w *download) close() {
 func (w *download) discard() {
 	w.cancel()
 	<-w.done
-	if w.err != nil {
-		os.Remove(w.spool.f.Name())
+	if name := w.spool.f.Name(); w.err != nil && isAt(w.spool.f, name) {
+		os.Remove(name)
 	}
 	w.spool.f.Close()
 }
@@ -193,8 +193,6 @@ func (w *download) receive(ctx context.Context, src Source, h hash.Hash, had int
 		return err
 	}
 	defer body.Close()
-	// A body that is blocked in a read hears of the end of ctx only so.
-	defer context.AfterFunc(ctx, func() { body.Close() })()
 	for size := had; ; {
 		n, err := body.Read(buf)
 		if int64(n) > w.d.Size-size {

@@ -19,6 +19,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"sbx/reference"
+	"sbx/tests/need"
 )
 
 var sameDigest = cmp.Comparer(func(a, b reference.Digest) bool { return a == b })
@@ -183,10 +184,8 @@ func TestEncodingIsReproducible(t *testing.T) {
 
 // The real distributions, if the folder is there.
 func TestImportDistributions(t *testing.T) {
+	need.Need(t, need.Images)
 	dir := os.Getenv("SBX_TEST_IMAGES")
-	if dir == "" {
-		t.Skip("images: SBX_TEST_IMAGES is not set")
-	}
 	for file, cmd := range map[string]string{"debian-bookworm-slim-amd64-rootfs.tar.gz": "bash", "alpine-minirootfs-3.20.3-x86_64.tar.gz": "/bin/sh", "busybox-musl-amd64-rootfs.tar.gz": "/bin/sh"} {
 		onRungs(t, "", func(t *testing.T, s *Store) {
 			f, err := os.Open(filepath.Join(dir, file))

@@ -7,13 +7,16 @@ import (
 	"encoding/json"
 	"os/exec"
 	"testing"
+
+	"sbx/tests/need"
 )
 
 // Another program can read the store: it is an OCI image layout.
 func TestSkopeo(t *testing.T) {
+	need.Need(t, need.Peers)
 	skopeo, err := exec.LookPath("skopeo")
 	if err != nil {
-		t.Skip("peers: skopeo is not installed")
+		t.Fatal(err)
 	}
 	s := newStore(t, rungs(t)[0])
 	img := mustPull(t, s, alpine, source(t, base(t), second(t)))

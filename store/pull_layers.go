@@ -40,6 +40,7 @@ func (s *Store) pullLayers(ctx context.Context, src Source, layers []descriptor,
 				return fmt.Errorf("layer %s: %w", j.d.digest, err)
 			}
 			size += j.size
+			j.close()
 		}
 		return nil
 	})
@@ -50,9 +51,8 @@ func (s *Store) pullLayers(ctx context.Context, src Source, layers []descriptor,
 	for _, j := range jobs {
 		if j.w != nil && isSpace(err) {
 			j.w.discard()
-		} else if j.w != nil {
-			j.w.close()
 		}
+		j.close()
 	}
 	return size, err
 }
@@ -129,6 +129,13 @@ func (j *layerJob) unpackInTurn(ctx context.Context) error {
 	return nil
 }
 
+// close ends the download.
+func (j *layerJob) close() {
+	if j.w != nil {
+		j.w.close()
+	}
+}
+
 // dropDamaged removes the stored blob if it is not what its name says.
 func (j *layerJob) dropDamaged(ctx context.Context) bool {
 	if !j.s.hasBlob(j.d.digest) {
@@ -141,9 +148,7 @@ func (j *layerJob) dropDamaged(ctx context.Context) bool {
 
 // again downloads and unpacks from the beginning.
 func (j *layerJob) again(ctx context.Context) error {
-	if j.w != nil {
-		j.w.close()
-	}
+	j.close()
 	if j.w, j.err = j.s.fetch(ctx, j.src, j.d, j.p); j.err != nil {
 		return j.err
 	}

@@ -82,7 +82,7 @@ func (s *Store) unpackIn(ctx context.Context, st *stage, src layerSource) error 
 
 // wrongDiffID says that a layer is not the one that the image's config means.
 func wrongDiffID(want, got reference.Digest) error {
-	return fmt.Errorf("the config has diff ID %s for it: %w", want, &DigestError{Want: want, Got: got})
+	return fmt.Errorf("the config has another diff ID for it: %w", &DigestError{Want: want, Got: got})
 }
 
 // unpackStage unpacks a compressed tar into the stage and hashes it on the way, by the

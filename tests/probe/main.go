@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -27,7 +26,6 @@ func main() {
 		"caps":       fact(caps),
 		"cat":        fact(cat),
 		"cwd":        fact(cwd),
-		"deaf":       fact(deaf),
 		"echo":       fact(echo),
 		"env":        fact(environment),
 		"false":      func([]string) (int, error) { return 1, nil },
@@ -105,13 +103,6 @@ func ready(args []string) (int, error) {
 }
 
 func exit(args []string) (int, error) { return strconv.Atoi(args[0]) }
-
-// deaf sleeps for ever and ignores what it can, as pid 1 does by default if it is
-// not written in Go.
-func deaf([]string) error {
-	signal.Ignore()
-	return sleep(nil)
-}
 
 // sleep sleeps for a duration, or for ever.
 func sleep(args []string) error {
