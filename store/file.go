@@ -171,7 +171,7 @@ func flock(ctx context.Context, f *os.File) error {
 		return err
 	case <-ctx.Done():
 		go func() {
-			_ = <-got
+			<-got //nolint:errcheck // the lock goes with the file
 			f.Close()
 		}()
 		return ctx.Err()
