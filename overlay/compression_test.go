@@ -239,8 +239,8 @@ func TestDecompressClose(t *testing.T) {
 		}
 		r.Close()
 		r.Close()
-		if _, err := r.Read(make([]byte, 1)); err == nil {
-			t.Error("a closed reader reads")
+		if n, err := io.Copy(io.Discard, r); err == nil || n > 2<<20 {
+			t.Errorf("a closed reader reads %d bytes", n)
 		}
 	}
 	pr, pw := io.Pipe()
@@ -282,5 +282,30 @@ func TestDecompressTools(t *testing.T) {
 			t.Errorf("%v: %d bytes, error %v", tool, len(got), err)
 		}
 		r.Close()
+	}
+}
+
+// No program decompresses for us: those of an image, first on PATH, are not run
+// (U18).
+func TestU18RunsNoProgram(t *testing.T) {
+	bin := t.TempDir()
+	ran := filepath.Join(bin, "ran")
+	for _, name := range []string{"gzip", "gunzip", "unpigz", "pigz", "zstd", "unzstd", "xz", "unxz", "bzip2", "bunzip2", "tar", "sh"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\necho >>"+ran+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin)
+	data := archive(file("x", "y"))
+	for _, in := range [][]byte{zipped(data), zstded(data), xzed(data, xz.WriterConfig{}), bzipped, []byte("\x1f\x9d"), data} {
+		r, _, err := Decompress(bytes.NewReader(in))
+		if err != nil {
+			continue
+		}
+		_, _ = unpackReader(t, tempDir(t), r, Limits{})
+		r.Close()
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("a program ran")
 	}
 }

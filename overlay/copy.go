@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +16,7 @@ import (
 // them, and holes stay holes. The offsets of both files are undefined after it.
 func CopyData(ctx context.Context, dst, src *os.File) (int64, error) {
 	n, err := copyData(ctx, int(dst.Fd()), int(src.Fd()))
+	runtime.KeepAlive(src)
 	return n, named("copy to "+dst.Name(), err)
 }
 

@@ -5,6 +5,7 @@ package overlay
 import (
 	"crypto/rand"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,6 +13,7 @@ import (
 // CheckXattr finds out whether files in dir can have user attributes, by giving
 // one to a file. Records need them.
 func CheckXattr(dir *os.File) error {
+	defer runtime.KeepAlive(dir)
 	fd := int(dir.Fd())
 	name := ".sbx-check-" + rand.Text()
 	file, err := openat(fd, name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
@@ -35,6 +37,7 @@ func CheckXattr(dir *os.File) error {
 // CheckWhiteout finds out whether dir can hold the whiteouts of overlayfs, by
 // making one.
 func CheckWhiteout(dir *os.File) error {
+	defer runtime.KeepAlive(dir)
 	fd := int(dir.Fd())
 	name := ".sbx-check-" + rand.Text()
 	err := unix.Mknodat(fd, name, unix.S_IFCHR, 0)

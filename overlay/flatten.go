@@ -3,9 +3,11 @@
 package overlay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +28,7 @@ func Flatten(ctx context.Context, dst *os.File, lower []string, owners []Owners,
 	}
 	defer s.close()
 	fd, err := openat(int(dst.Fd()), ".", openDir, 0)
+	runtime.KeepAlive(dst)
 	if err != nil {
 		return nil, named("open "+dst.Name(), err)
 	}
@@ -66,7 +69,7 @@ func (f *flattener) run() error {
 			return err
 		}
 		if err := f.directory(d); err != nil {
-			return &EntryError{Op: "copy", Name: d.path, Err: err}
+			return &EntryError{Op: "copy", Name: cmp.Or(d.path, "."), Err: err}
 		}
 	}
 	return nil

@@ -150,9 +150,14 @@ func TestU10RepeatedOpaque(t *testing.T) {
 			raw(tar.TypeReg, "x", "", 0, "")(&b)
 		}
 	}
-	root := tempDir(t)
-	if _, err := unpackReader(t, root, &b, Limits{}); err != nil {
+	b.Write(make([]byte, 2*blockSize))
+	var u *unpacker
+	if _, err := unpackAs(t, tempDir(t), b.Bytes(), func(made *unpacker) { u = made }); err != nil {
 		t.Fatal(err)
+	}
+	// What is in the directory is looked through when it becomes opaque, and only then.
+	if u.tree.opaques != 1 {
+		t.Errorf("the directory became opaque %d times", u.tree.opaques)
 	}
 }
 

@@ -61,20 +61,49 @@ func (n node) isOrdinary() bool {
 	return o.UID == 0 && o.GID == 0 && o.Mode == 0o755 && len(n.xattrs) == 0
 }
 
-// inherit reads the metadata of the directory at path in the layers below.
-func (u *unpacker) inherit(path string) (n node, found bool, err error) {
+// atPath finds what the layers below have at the very path, without following
+// links. What this layer hides there is not found.
+func (u *unpacker) atPath(path string) (f found, ok bool, err error) {
 	s, err := u.below()
 	if err != nil {
-		return n, false, err
+		return f, false, err
+	}
+	s.steps += int64(stepsPerEntry * len(s.roots))
+	up, _ := splitPath(path)
+	if covered, err := u.tree.opaqueAbove(up); err != nil || covered {
+		return f, false, err
 	}
 	f, real, err := s.resolve(path, false)
 	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
-		return n, false, nil
+		return f, false, nil
 	}
-	if err != nil || !isDir(&f.st) || real != path {
+	return f, err == nil && real == path, err
+}
+
+// lowerLink is what tree.lowerLink says. An entry below a link of the layers
+// below goes where that leads, as on a merged tree: bin/tool is /usr/bin/tool
+// where bin is a link, unless the layer has a directory bin of its own.
+func (u *unpacker) lowerLink(path string) (string, error) {
+	if len(u.options.Lower) == 0 {
+		return "", nil
+	}
+	f, found, err := u.atPath(path)
+	if err != nil || !found || kindBits(&f.st) != unix.S_IFLNK {
+		return "", err
+	}
+	dir, base := splitPath(path)
+	target, err := u.lower.readLink(f.layer, dir, base)
+	u.result.UsedLower = true
+	return target, err
+}
+
+// inherit reads the metadata of the directory at path in the layers below.
+func (u *unpacker) inherit(path string) (n node, found bool, err error) {
+	f, found, err := u.atPath(path)
+	if err != nil || !found || !isDir(&f.st) {
 		return n, false, err
 	}
-	fd, err := s.openDir(f.dir.layers[0], path)
+	fd, err := u.lower.openDir(f.dir.layers[0], path)
 	if err != nil {
 		return n, false, err
 	}

@@ -58,7 +58,7 @@ func (t *tree) whiteOut(base string) error {
 // isCovered reports whether the parent is, or lies in, an opaque directory. In
 // there whiteouts have nothing to hide, and overlayfs lists them as broken files.
 func (t *tree) isCovered() (bool, error) {
-	if t.parent.covered == unknown && t.opaques > 0 {
+	if t.parent.covered == unknown {
 		covered, err := t.opaqueAbove(t.parent.path)
 		if err != nil {
 			return false, err
@@ -71,8 +71,10 @@ func (t *tree) isCovered() (bool, error) {
 	return t.parent.covered == isCovered, nil
 }
 
+// opaqueAbove reports whether the directory at path, or one that it is in, hides
+// what lower layers have there.
 func (t *tree) opaqueAbove(path string) (bool, error) {
-	for {
+	for t.opaques > 0 || t.markers {
 		fd, err := t.open(t.root, path, openDir, beneathOnly)
 		if err != nil {
 			return false, err
@@ -87,6 +89,7 @@ func (t *tree) opaqueAbove(path string) (bool, error) {
 		}
 		path, _ = splitPath(path)
 	}
+	return false, nil
 }
 
 // setOpaque makes the directory fd hide what lower layers have in it.

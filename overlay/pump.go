@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 )
 
@@ -48,9 +49,9 @@ type pump struct {
 	free chan []byte
 	quit chan struct{}
 
-	chunk  chunk // being read
-	rest   []byte
-	closed bool
+	close sync.Once
+	chunk chunk // being read
+	rest  []byte
 }
 
 type chunk struct {
@@ -118,9 +119,6 @@ func readFull(r io.Reader, buf []byte) (n int, err error) {
 
 // Read takes what the goroutine has read.
 func (p *pump) Read(b []byte) (int, error) {
-	if p.closed {
-		return 0, errClosed
-	}
 	if len(b) == 0 {
 		return 0, nil
 	}
@@ -131,20 +129,22 @@ func (p *pump) Read(b []byte) (int, error) {
 		if p.chunk.buf != nil {
 			p.free <- p.chunk.buf // there is room for all of them
 		}
-		p.chunk = <-p.full
-		p.rest = p.chunk.buf[:p.chunk.n]
+		select {
+		case p.chunk = <-p.full:
+			p.rest = p.chunk.buf[:p.chunk.n]
+		case <-p.quit:
+			p.chunk = chunk{err: errClosed}
+		}
 	}
 	n := copy(b, p.rest)
 	p.rest = p.rest[n:]
 	return n, nil
 }
 
-// Close ends the goroutine. It does not wait for a read of the source.
+// Close ends the goroutine and a Read that waits for it. It does not wait for a
+// read of the source.
 func (p *pump) Close() error {
-	if !p.closed {
-		p.closed = true
-		p.gate.shut.Store(true)
-		close(p.quit)
-	}
+	p.gate.shut.Store(true)
+	p.close.Do(func() { close(p.quit) })
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ func RemoveAll(ctx context.Context, dir *os.File, name string) error {
 	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
 		return named("remove "+quote(name), unix.EINVAL)
 	}
+	defer runtime.KeepAlive(dir)
 	err := removeTree(ctx, int(dir.Fd()), name, &opener{})
 	if err != nil {
 		return named("remove "+dir.Name()+"/"+name, err)

@@ -29,6 +29,10 @@ type tree struct {
 	// adopt gives a directory that the archive has not named its metadata.
 	adopt func(fd int, path string) error
 
+	// lowerLink reads the symbolic link at path in the layers below, "" if there is
+	// none: it is on the way of what this layer has not replaced.
+	lowerLink func(path string) (string, error)
+
 	writer    *writer
 	noDevices bool  // the filesystem refused whiteouts that are devices
 	markers   bool  // so some whiteouts are files
@@ -298,26 +302,38 @@ func (w *walk) step(name string) (target string, err error) {
 			return "", err
 		}
 	case unix.ENOENT:
+		target, linkErr := w.t.lowerLink(w.child(name))
+		if target != "" || linkErr != nil {
+			return target, linkErr
+		}
 		if !w.create {
 			return "", err
 		}
 	default:
 		return "", err
 	}
+	return "", w.make(name)
+}
+
+func (w *walk) child(name string) string { return joinPath(strings.Join(w.path, "/"), name) }
+
+// make makes the directory called name, in the place of what is there, and
+// enters it.
+func (w *walk) make(name string) error {
 	if isReserved(name) {
-		return "", errReserved
+		return errReserved
 	}
 	if len(w.path) >= w.t.limits.Depth {
-		return "", &LimitError{What: "directories in a path", Max: int64(w.t.limits.Depth)}
+		return &LimitError{What: "directories in a path", Max: int64(w.t.limits.Depth)}
 	}
 	if w.bytes+len(name) > w.t.limits.PathBytes {
-		return "", &LimitError{What: "bytes in a path", Max: int64(w.t.limits.PathBytes)}
+		return &LimitError{What: "bytes in a path", Max: int64(w.t.limits.PathBytes)}
 	}
-	fd, err = w.t.makeMissing(w.fd, name, joinPath(strings.Join(w.path, "/"), name))
+	fd, err := w.t.makeMissing(w.fd, name, w.child(name))
 	if err != nil {
-		return "", err
+		return err
 	}
-	return "", w.down(fd, name)
+	return w.down(fd, name)
 }
 
 // down enters the directory fd, which is called name.

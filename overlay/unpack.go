@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,9 +22,9 @@ type UnpackOptions struct {
 
 	// Lower are the unpacked directories of the layers below, topmost first. They
 	// are asked where the archive takes them for granted: for the target of a hard
-	// link that is not in this layer, which is copied up, and for the metadata of a
-	// directory, the root among them, that has no entry of its own. They may be
-	// left out.
+	// link that is not in this layer, which is copied up, and for a directory, the
+	// root among them, that has no entry of its own: for its metadata, and whether
+	// it is a link to another one. They may be left out.
 	Lower []string
 
 	Limits Limits
@@ -51,6 +52,7 @@ type Result struct {
 // It runs as the caller when Recorded, else as root of a user namespace.
 func Unpack(ctx context.Context, root *os.File, r io.Reader, o UnpackOptions) (Result, error) {
 	fd, err := openat(int(root.Fd()), ".", openDir, 0)
+	runtime.KeepAlive(root)
 	if err != nil {
 		return Result{}, named("open "+root.Name(), err)
 	}
@@ -96,7 +98,7 @@ func newUnpacker(ctx context.Context, fd int, r io.Reader, o UnpackOptions) *unp
 	}
 	u.archive = tar.NewReader(u.framing)
 	u.tree = newTree(ctx, fd, limits, u.writer)
-	u.tree.adopt = u.adopt
+	u.tree.adopt, u.tree.lowerLink = u.adopt, u.lowerLink
 	return u
 }
 

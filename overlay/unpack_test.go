@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -290,4 +291,78 @@ func unpackAs(t testing.TB, root string, data []byte, change func(u *unpacker)) 
 	change(u)
 	err = u.run()
 	return u.result, err
+}
+
+// A directory entry over a link replaces it; what the link led to keeps its mode
+// (U04), outside and inside.
+func TestU04ModeOfLink(t *testing.T) {
+	base, decoy := decoyTree(t)
+	before := guarded(t, base)
+	root := filepath.Join(base, "root")
+	_, err := unpackInto(t, root, archive(dir("in", mode(0o700)), sym("a", decoy), sym("b", "../decoy"), sym("c", "in"), sym("d", "missing"),
+		dir("a", mode(0o777)), dir("b", mode(0o777)), dir("c/", mode(0o777)), dir("d", mode(0o777))), UnpackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, guarded(t, base)); diff != "" {
+		t.Error(diff)
+	}
+	for name, want := range map[string]string{"in": "dir 0700", "a": "dir 0777", "b": "dir 0777", "c": "dir 0777", "d": "dir 0777"} {
+		if got := look(t, filepath.Join(root, name)); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
+// Chains of links end, and a hard link to a link is a second name of that link,
+// not of what it leads to from its new place (U06).
+func TestU06Chains(t *testing.T) {
+	chain := func(n int) []maker {
+		list := []maker{dir("d0")}
+		for i := range n {
+			list = append(list, sym(fmt.Sprint("d", i+1), fmt.Sprint("d", i)))
+		}
+		return append(list, file(fmt.Sprint("d", n, "/f"), ""))
+	}
+	for n, works := range map[int]bool{1: true, 40: true, 255: true, 256: false} {
+		root := filepath.Join(tempDir(t), "root")
+		_, err := unpackInto(t, root, archive(chain(n)...), UnpackOptions{})
+		if (err == nil) != works {
+			t.Errorf("%d links: error %v", n, err)
+		}
+		if _, statErr := os.Lstat(filepath.Join(root, "d0/f")); err == nil && statErr != nil {
+			t.Errorf("%d links: %v", n, statErr)
+		}
+	}
+	base, _ := decoyTree(t)
+	before := guarded(t, base)
+	root := filepath.Join(base, "root")
+	_, err := unpackInto(t, root, archive(dir("a"), dir("a/b"), sym("a/b/s", "../../../decoy/secret"), hard("t", "a/b/s"), hard("u", "t"), file("u", "new")), UnpackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, guarded(t, base)); diff != "" {
+		t.Error(diff)
+	}
+	for name, want := range map[string]string{"t": "symlink 0777 -> ../../../decoy/secret", "u": "file 0644 3"} {
+		if got := look(t, filepath.Join(root, name)); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
+// No set-ID bit is ever on disk where files belong to the caller, so that nobody
+// else on the machine can become the caller by them (U15).
+func TestU15NoSetIDOnDisk(t *testing.T) {
+	root := layerDir(t, file("su", "", mode(0o6755), owned(0, 5)), dir("d", mode(0o6777)), file("d/x", "", mode(0o2755)), hard("again", "su"), file("su2", ""), file("su2", "", mode(0o4711)),
+		dir("e"), dir("e", mode(0o2755)), fifo("p", mode(0o6644)), char("c", 1, 3))
+	for name := range snapshot(t, root) {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(root, name), &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
+			t.Errorf("%s has mode %04o", name, st.Mode&modeBits)
+		}
+	}
 }
