@@ -26,7 +26,8 @@ func Main(args []string, stdin, stdout, stderr *os.File) int {
 type client struct {
 	in, out, err *os.File
 	lookup       func(string) (string, bool)
-	broken       error // the first failure to write to out
+	broken       error   // the first failure to write to out
+	settings     *config // once config has read it
 }
 
 // command is one command as its file declares it. What it costs to make is paid

@@ -63,7 +63,7 @@ func (o *pullOptions) pull(ctx context.Context, c *client, typed string) error {
 	var ref reference.Ref
 	if !isLocation {
 		var err error
-		if ref, err = reference.Parse(typed); err != nil {
+		if ref, err = c.reference(typed); err != nil {
 			return err
 		}
 	}

@@ -82,9 +82,16 @@ func (r *resolver) image(ctx context.Context, typed string) (store.Image, error)
 			return img, err
 		}
 	}
-	ref, err := reference.Parse(typed)
+	ref, err := r.client.reference(typed)
 	if err != nil {
 		return store.Image{}, err
+	}
+	if full := ref.String(); r.flags.pull != pullAlways {
+		// A short name may stand for one of another registry.
+		img, err := findImage(r.home.Store, full)
+		if err == nil && r.suits(img) || err != nil && !errors.Is(err, store.ErrNotFound) {
+			return img, err
+		}
 	}
 	if r.flags.pull == pullNever {
 		return store.Image{}, &noImageError{ref.Familiar()}
