@@ -24,8 +24,19 @@ require (
 )
 
 require (
+	github.com/agext/levenshtein v1.2.3 // indirect
+	github.com/docker/go-units v0.5.0 // indirect
+	github.com/moby/docker-image-spec v1.3.1
+	github.com/pkg/errors v0.9.1 // indirect
+	github.com/tonistiigi/go-csvvalue v0.0.0-20240814133006-030d3b2625d0 // indirect
+)
+
+require (
 	github.com/docker/cli v29.7.2+incompatible // indirect
 	github.com/docker/docker-credential-helpers v0.9.3 // indirect
+	github.com/moby/buildkit v0.34.2
 	github.com/sirupsen/logrus v1.10.2 // indirect
 	golang.org/x/tools v0.49.0 // indirect
 )
+
+replace github.com/moby/buildkit => ./third_party/buildkit

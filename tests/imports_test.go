@@ -21,7 +21,8 @@ var graph = []struct {
 	why  string
 }{
 	{"sbx", []string{"sbx/cli", "sbx/container", "sbx/store", "sbx/userns"}, "main has the role table and calls cli.Main; nothing else"},
-	{"sbx/cli", []string{"sbx/bases", "sbx/container", "sbx/fetch", "sbx/reference", "sbx/store", "sbx/userns"}, "a command calls one function and prints; it hands what fetch brings to store"},
+	{"sbx/cli", []string{"sbx/bases", "sbx/build", "sbx/container", "sbx/fetch", "sbx/reference", "sbx/store", "sbx/userns"}, "a command calls one function and prints; it hands what fetch brings to store"},
+	{"sbx/build", []string{"sbx/container", "sbx/overlay", "sbx/reference", "sbx/store", "sbx/userns"}, "steps run in containers and become layers of the store; what has a URL is brought by cli"},
 	{"sbx/bases", []string{"sbx/container", "sbx/fetch"}, "a base is made for a container, out of this machine or of a download"},
 	{"sbx/container", []string{"sbx/fakeroot", "sbx/overlay", "sbx/reference", "sbx/seccomp", "sbx/slirp", "sbx/store", "sbx/userns"}, "a container stacks what store has unpacked, in namespaces, behind a filter"},
 	{"sbx/store", []string{"sbx/overlay", "sbx/reference", "sbx/userns"}, "layers are unpacked by overlay, as mapped root in a role"},
@@ -44,8 +45,10 @@ var banned = []struct {
 	why  string
 }{
 	{"net/http", []string{"sbx/fetch"}, "connections are fetch's"},
-	{"os/exec", []string{"sbx/userns", "sbx/tests/..."}, "sbx runs newuidmap, newgidmap and getsubids, and no other program"},
+	{"os/exec", []string{"sbx/userns", "sbx/build", "sbx/tests/..."}, "sbx runs newuidmap, newgidmap and getsubids, git for a git context, and no other program"},
 	{"github.com/google/go-containerregistry/...", []string{"sbx/fetch"}, "the registry protocol is fetch's"},
+	{"github.com/moby/buildkit/...", []string{"sbx/build"}, "Dockerfiles are read in one place"},
+	{"github.com/moby/patternmatcher/...", []string{"sbx/build"}, "so are ignore files"},
 	{"github.com/rootless-containers/...", []string{"sbx/userns"}, "subordinate IDs are read in one place"},
 	{"github.com/moby/profiles/...", []string{"sbx/seccomp"}, "the profile is seccomp's"},
 	{"github.com/urfave/...", nil, "the command line is read as Docker reads it, by cli itself"},
@@ -67,6 +70,8 @@ var unreachable = []struct {
 	{"sbx/overlay", "net", "unpacking needs no network"},
 	{"sbx/userns", "net/http", "the process that joins namespaces stays small"},
 	{"sbx/container", "net/http", "a container owns no connections"},
+	{"sbx/build", "net/http", "what a Dockerfile has of URLs is brought by fetch"},
+	{"sbx/build", "google.golang.org/protobuf/runtime/protoimpl", "it would cost every command a millisecond, see third_party/buildkit"},
 	{"sbx/reference", "os/exec", "names are text"},
 	{"sbx/fetch", "sbx/store", "cli hands one to the other"},
 }

@@ -1,0 +1,3 @@
+FROM nonroot
+CMD ["a"]
+ENTRYPOINT run $HOME

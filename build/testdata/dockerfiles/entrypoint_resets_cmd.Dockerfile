@@ -1,0 +1,2 @@
+FROM nonroot
+ENTRYPOINT ["/bin/x", "-v"]

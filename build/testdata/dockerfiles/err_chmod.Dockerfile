@@ -1,0 +1,2 @@
+FROM alpine
+COPY --chmod=9999 a b

@@ -1,0 +1,2 @@
+#test: arg SOURCE_DATE_EPOCH=yesterday
+FROM alpine

@@ -1,0 +1,3 @@
+ARG X=a
+FROM alpine
+COPY --from=$X /a /b

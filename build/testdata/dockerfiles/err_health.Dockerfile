@@ -1,0 +1,2 @@
+FROM alpine
+HEALTHCHECK --interval=0.1ms CMD x

@@ -1,0 +1,2 @@
+FROM alpine AS one
+COPY --from=one /a /b

@@ -1,0 +1,3 @@
+#test: target=buildr
+FROM alpine AS builder
+FROM builder

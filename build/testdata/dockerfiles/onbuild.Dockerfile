@@ -1,0 +1,4 @@
+FROM alpine AS tools
+RUN make tools
+FROM onbuild
+RUN after

@@ -1,0 +1,6 @@
+#test: platform=linux/arm64
+FROM --platform=$BUILDPLATFORM golang AS build
+ARG TARGETPLATFORM TARGETARCH BUILDARCH
+RUN echo $TARGETPLATFORM $TARGETARCH $BUILDARCH
+FROM alpine
+COPY --from=build /a /a

@@ -1,0 +1,6 @@
+from alpine as Base
+ENV a b
+MAINTAINER x
+RUN echo \
+
+  more
