@@ -19,6 +19,9 @@ const (
 	TUN      = "tun"      // /dev/net/tun
 	Images   = "images"   // real distributions in SBX_TEST_IMAGES
 	Registry = "registry" // the reference registry, a program
+	Mirror   = "mirror"   // Debian packages, over the network
+	Fuse     = "fuse"     // /dev/fuse
+	Compat   = "compat"   // system calls of 32-bit programs, on amd64
 	Peers    = "peers"    // other container programs, to compare with
 )
 
@@ -35,6 +38,9 @@ var words = []word{
 	{TUN, sync.OnceValue(probeTUN)},
 	{Images, sync.OnceValue(probeImages)},
 	{Registry, sync.OnceValue(probeRegistry)},
+	{Mirror, sync.OnceValue(probeMirror)},
+	{Fuse, sync.OnceValue(probeFuse)},
+	{Compat, sync.OnceValue(probeCompat)},
 	{Peers, sync.OnceValue(probePeers)},
 }
 

@@ -5,6 +5,7 @@ package need
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func probeUserns() error {
@@ -108,8 +110,12 @@ func subordinate(path string) ([]string, error) {
 	return nil, fmt.Errorf("%s has no range for %s", path, me.Username)
 }
 
-func probeTUN() error {
-	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+func probeTUN() error { return openDevice("/dev/net/tun") }
+
+func probeFuse() error { return openDevice("/dev/fuse") }
+
+func openDevice(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
@@ -134,6 +140,17 @@ func probeImages() error {
 		}
 	}
 	return nil
+}
+
+// mirror is where the Debian image's own sources point.
+const mirror = "deb.debian.org:80"
+
+func probeMirror() error {
+	c, err := net.DialTimeout("tcp", mirror, 10*time.Second)
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }
 
 func probeRegistry() error { return onPath("docker-registry") }
