@@ -105,7 +105,6 @@ func acceptedFlags() []accepted {
 		{name: "userns", kind: "string", refused: true, hint: security, met: []string{"", "host"}},
 		{name: "uts", kind: "string", met: []string{"", "private"}},
 		{name: "volume-driver", kind: "string", met: []string{"", "local"}},
-		{name: "volumes-from", kind: "list", refused: true, hint: "name the directories or volumes themselves with -v"},
 	}
 }
 

@@ -52,7 +52,7 @@ type action func(ctx context.Context, c *client, operands []string) error
 func commands() []command {
 	return []command{
 		runCommand(), psCommand(), pullCommand(), imagesCommand(), versionCommand(), infoCommand(),
-		containerGroup(), imageGroup(), systemGroup(),
+		containerGroup(), imageGroup(), systemGroup(), volumeGroup(),
 		doctorCommand(), inspectCommand(), rmCommand(), rmiCommand(),
 	}
 }

@@ -15,7 +15,7 @@ type filters map[string][]string
 
 // Set takes name=value.
 func (f *filters) Set(s string) error {
-	name, value, ok := strings.Cut(s, "=")
+	name, value, ok := strings.Cut(s, "=") // of "label!=x" the name is "label!"
 	name = strings.ToLower(strings.TrimSpace(name))
 	if !ok || name == "" {
 		return errors.New("want NAME=VALUE")
@@ -67,4 +67,10 @@ func (f filters) wantsTrue(name string) (wanted, given bool, err error) {
 		return false, true, nil
 	}
 	return false, true, &usageError{text: fmt.Sprintf("invalid filter '%s=%s'", name, values[len(values)-1]), hint: "want true or false"}
+}
+
+// anyLabel reports whether one of the conditions on labels that a name has
+// holds.
+func (f filters) anyLabel(name string, labels map[string]string) bool {
+	return slices.ContainsFunc(f[name], func(want string) bool { return filters{"label": {want}}.labels(labels) })
 }

@@ -20,6 +20,7 @@ type containerFlags struct {
 	env, envFiles                []string
 	labels, labelFiles           []string
 	volumes, mounts, tmpfs       []string
+	volumesFrom                  []string
 	stdin, tty, rm               bool
 	readOnly, init               bool
 	image                        imageFlags
@@ -62,6 +63,7 @@ func (f *containerFlags) options() []option {
 		switchFlag(&f.tty, "tty", "t", "Allocate a pseudo-TTY"),
 		textFlag(&f.user, "user", "u", "Username or UID (format: <name|uid>[:<group|gid>])"),
 		listFlag(&f.volumes, "volume", "v", "Bind mount a volume"),
+		listFlag(&f.volumesFrom, "volumes-from", "", "Mount volumes from the specified container(s)"),
 		textFlag(&f.workdir, "workdir", "w", "Working directory inside the container"),
 	}
 	return append(shown, f.unmet.options()...)
@@ -75,7 +77,7 @@ func rungFlag(p *string) option {
 func (f *containerFlags) container(c *client, args []string) (container.Options, error) {
 	o := container.Options{
 		Name: strings.TrimPrefix(f.name, "/"), Hostname: f.hostname, Domainname: f.domainname, User: f.user, WorkingDir: f.workdir,
-		StopSignal: f.stopSignal, Args: args,
+		StopSignal: f.stopSignal, Args: args, VolumesFrom: f.volumesFrom,
 		TTY: f.tty, OpenStdin: f.stdin, ReadOnly: f.readOnly, Init: f.init, AutoRemove: f.rm,
 	}
 	if f.workdir != "" && !filepath.IsAbs(f.workdir) {
@@ -124,12 +126,9 @@ func (f *containerFlags) networkMode() (string, error) {
 func (f *containerFlags) allMounts() ([]container.Mount, error) {
 	var all []container.Mount
 	for _, spec := range f.volumes {
-		m, without, err := parseVolume(spec)
+		m, err := parseVolume(spec)
 		if err != nil {
 			return nil, err
-		}
-		for _, o := range without {
-			f.unmet.add("--volume option " + o)
 		}
 		all = append(all, m)
 	}

@@ -19,16 +19,17 @@ import (
 const (
 	typeContainer = "container"
 	typeImage     = "image"
+	typeVolume    = "volume"
 )
 
 func inspectCommand() command {
 	return command{
-		name: "inspect", summary: "Return low-level information on containers and images",
+		name: "inspect", summary: "Return low-level information on containers, images and volumes",
 		usage: "[OPTIONS] NAME|ID [NAME|ID...]",
 		min:   1, max: -1,
 		bind: func() ([]option, action) {
 			o := &inspectOptions{}
-			return append(o.flags(), textFlag(&o.kind, "type", "", `Only inspect objects of the given type ("container", "image")`)), o.run
+			return append(o.flags(), textFlag(&o.kind, "type", "", `Only inspect objects of the given type ("container", "image", "volume")`)), o.run
 		},
 	}
 }
@@ -58,7 +59,7 @@ func (o *inspectOptions) flags() []option {
 }
 
 func (o *inspectOptions) run(ctx context.Context, c *client, operands []string) error {
-	if kinds := []string{"", typeContainer, typeImage}; !slices.Contains(kinds, o.kind) {
+	if kinds := []string{"", typeContainer, typeImage, typeVolume}; !slices.Contains(kinds, o.kind) {
 		return &usageError{text: fmt.Sprintf("unknown type: %q: must be one of %q", o.kind, kinds[1:])}
 	}
 	if o.format != "" && o.format != "json" {
@@ -89,8 +90,11 @@ func (o *inspectOptions) run(ctx context.Context, c *client, operands []string) 
 	return err
 }
 
-// find returns the record of a container or an image, containers first.
+// find returns the record of a container, an image or a volume, in this order.
 func (o *inspectOptions) find(home *container.Home, name string) (any, error) {
+	if o.kind == typeVolume {
+		return findVolume(home, name)
+	}
 	if o.kind != typeImage {
 		ctr, err := home.Find(strings.TrimPrefix(name, "/"))
 		var missing *container.NotFoundError
@@ -103,12 +107,23 @@ func (o *inspectOptions) find(home *container.Home, name string) (any, error) {
 	}
 	img, err := findImage(home.Store, name)
 	if o.kind == "" && errors.Is(err, store.ErrNotFound) {
+		if v, err := findVolume(home, name); err == nil {
+			return v, nil
+		}
 		return nil, fmt.Errorf("no such object: %s", name)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return newImageRecord(home.Store, img)
+}
+
+func findVolume(home *container.Home, name string) (any, error) {
+	v, err := home.Volumes().Get(name)
+	if err != nil {
+		return nil, err
+	}
+	return newVolumeRecord(v), nil
 }
 
 // render writes a JSON array, or a line for each record by the template.

@@ -12,18 +12,19 @@ import (
 	"strings"
 
 	"sbx/container"
+	"sbx/store"
 )
 
 // parseVolume reads the value of -v: TARGET, or SOURCE:TARGET[:OPTIONS], where a
 // source that begins with "/" or "." is a path of the host and any other the
-// name of a volume. unmet are the options that have no effect here.
-func parseVolume(spec string) (m container.Mount, unmet []string, err error) {
+// name of a volume.
+func parseVolume(spec string) (m container.Mount, err error) {
 	parts := strings.Split(spec, ":")
 	switch {
 	case slices.Contains(parts, ""):
-		return m, nil, &volumeError{spec: spec, text: "empty section between colons"}
+		return m, &volumeError{spec: spec, text: "empty section between colons"}
 	case len(parts) > 3:
-		return m, nil, &volumeError{spec: spec, text: "too many colons"}
+		return m, &volumeError{spec: spec, text: "too many colons"}
 	case len(parts) == 1:
 		m.Target = parts[0]
 	default:
@@ -33,39 +34,43 @@ func parseVolume(spec string) (m container.Mount, unmet []string, err error) {
 	if isPath(m.Source) {
 		m.Type, m.Create = container.Bind, true
 		m.Source, err = filepath.Abs(m.Source)
-	} else if m.Source != "" && !isVolumeName(m.Source) {
-		return m, nil, &volumeError{spec: spec, text: fmt.Sprintf("%q is not a volume's name", m.Source),
+	} else if m.Source != "" && !store.ValidVolumeName(m.Source) {
+		return m, &volumeError{spec: spec, text: fmt.Sprintf("%q is not a volume's name", m.Source),
 			hint: "for a directory of this machine write its absolute path, or ./" + m.Source}
+	} else {
+		m.Name, m.Source = m.Source, ""
 	}
 	if err == nil {
 		m.Target, err = cleanTarget(m.Target)
 	}
 	if err == nil && len(parts) == 3 {
-		unmet, err = volumeOptions(&m, parts[2])
+		err = volumeOptions(&m, parts[2])
 	}
 	if err != nil {
-		return container.Mount{}, nil, &volumeError{spec: spec, text: err.Error()}
+		text, hint := describe(err)
+		return container.Mount{}, &volumeError{spec: spec, text: text, hint: hint}
 	}
-	return m, unmet, nil
+	return m, nil
 }
 
-// volumeOptions reads the options of a -v into m, and returns those that have no
-// effect here.
-func volumeOptions(m *container.Mount, options string) (unmet []string, err error) {
+// volumeOptions reads the options of a -v into m.
+func volumeOptions(m *container.Mount, options string) error {
 	for o := range strings.SplitSeq(options, ",") {
 		switch o {
 		case "rw":
 		case "ro", "readonly":
 			m.ReadOnly = true
 		case "z", "Z": // no label keeps a container of ours from its own user's files
-		case "private", "rprivate", "nocopy", "volume-nocopy", "consistent", "cached", "delegated":
+		case "private", "rprivate", "consistent", "cached", "delegated":
+		case "nocopy", "volume-nocopy":
+			m.NoCopy = true
 		case "shared", "rshared", "slave", "rslave":
-			unmet = append(unmet, o)
+			return &propagationError{o}
 		default:
-			return nil, fmt.Errorf("invalid mode: %s", o)
+			return fmt.Errorf("invalid mode: %s", o)
 		}
 	}
-	return unmet, nil
+	return nil
 }
 
 // volumeError is a wrong -v, with advice where there is some.
@@ -78,12 +83,21 @@ func (e *volumeError) Error() string {
 // Hint says how to write it.
 func (e *volumeError) Hint() string { return e.hint }
 
-func isPath(s string) bool { return s != "" && (s[0] == '/' || s[0] == '.') }
+// propagationError says that mounts cannot be passed on between the host and a
+// container: of a mount namespace that a user makes, the kernel lets nothing out
+// (mount_namespaces(7)), and what would come in could not be taken away again.
+type propagationError struct{ mode string }
 
-func isVolumeName(s string) bool {
-	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-	return len(s) > 1 && strings.IndexByte(letters, s[0]) >= 0 && strings.Trim(s, letters+"_.-") == ""
+func (e *propagationError) Error() string {
+	return "propagation " + e.mode + " is not possible: a container of a user without privileges has its own copy of the mounts"
 }
+
+// Hint says what is.
+func (e *propagationError) Hint() string {
+	return "leave it out (rprivate is what there is), and start the container after the mount is made"
+}
+
+func isPath(s string) bool { return s != "" && (s[0] == '/' || s[0] == '.') }
 
 func cleanTarget(target string) (string, error) {
 	if !filepath.IsAbs(target) {
@@ -166,7 +180,19 @@ func (s *mountSpec) field(field string) (err error) {
 	case "bind-create-src":
 		s.Create, err = parseSwitch(key, value)
 	case "volume-nocopy":
-		_, err = parseSwitch(key, value)
+		s.NoCopy, err = parseSwitch(key, value)
+	case "volume-subpath":
+		if s.Subpath = filepath.Clean(value); !filepath.IsLocal(value) {
+			return fmt.Errorf("volume-subpath: %q must be a relative path within the volume", value)
+		}
+	case "volume-label":
+		name, text, _ := strings.Cut(value, "=")
+		if s.Labels == nil {
+			s.Labels = map[string]string{}
+		}
+		s.Labels[name] = text
+	case "volume-driver":
+		err = checkVolumeDriver(value)
 	case "tmpfs-size":
 		var n int64
 		if n, err = parseSize(value); err != nil {
@@ -189,8 +215,8 @@ func (s *mountSpec) field(field string) (err error) {
 		if value == "disabled" || value == "writable" {
 			s.unmet = append(s.unmet, field)
 		}
-	case "volume-label", "volume-driver", "volume-opt", "volume-subpath":
-		s.unmet = append(s.unmet, field)
+	case "volume-opt":
+		return errVolumeOptions
 	default:
 		return fmt.Errorf("unknown option %q", key)
 	}
@@ -201,7 +227,7 @@ func (s *mountSpec) propagation(value string) error {
 	switch value {
 	case "private", "rprivate":
 	case "shared", "rshared", "slave", "rslave":
-		s.unmet = append(s.unmet, "bind-propagation="+value)
+		return &propagationError{value}
 	default:
 		return fmt.Errorf("bind-propagation: %q is none of private, rprivate, shared, rshared, slave, rslave", value)
 	}
@@ -238,9 +264,10 @@ func (s *mountSpec) finish() (err error) {
 		}
 		s.Source, err = filepath.Abs(s.Source)
 	case container.Volume:
-		if s.Source != "" && !isVolumeName(s.Source) {
+		if s.Source != "" && !store.ValidVolumeName(s.Source) {
 			return fmt.Errorf("%q is not a volume's name", s.Source)
 		}
+		s.Name, s.Source = s.Source, ""
 	case container.Tmpfs:
 		if s.Source != "" {
 			return errors.New("a tmpfs has no source")

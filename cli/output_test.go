@@ -88,7 +88,7 @@ func TestCommandLines(t *testing.T) {
 		{"ps --filter x=1", 125, "", "sbx: invalid filter \"x\"\nsbx: hint: there are ancestor, before, exited, id, label, name, network, since, status, volume\n"},
 		{"ps -n x", 125, "", "sbx: invalid argument \"x\" for \"-n, --last\" flag: want a number\nsbx: hint: see sbx ps --help\n"},
 		{"ps", 1, "", "sbx: choose store: $HOME is not set\nsbx: hint: name a directory of yours for images and containers: SBX_HOME=/path/to/directory\n"},
-		{"inspect --type volume x", 125, "", "sbx: unknown type: \"volume\": must be one of [\"container\" \"image\"]\n"},
+		{"inspect --type network x", 125, "", "sbx: unknown type: \"network\": must be one of [\"container\" \"image\" \"volume\"]\n"},
 	} {
 		status, stdout, stderr := sbx(t, nil, strings.Fields(tt.args)...)
 		if status != tt.status || !strings.Contains(stdout, tt.stdout) || (tt.stdout == "") != (stdout == "") || stderr != tt.stderr {

@@ -139,7 +139,7 @@ func (o *psOptions) matches(c *container.Container) bool {
 		f.any("ancestor", func(v string) bool { return isAncestor(c, v) }) &&
 		f.any("volume", func(v string) bool {
 			return slices.ContainsFunc(c.Config.Mounts, func(m container.Mount) bool {
-				return m.Target == v || m.Source == v || volumeName(m) == v
+				return m.Target == v || m.Source == v || m.VolumeName() == v
 			})
 		})
 }
@@ -209,7 +209,7 @@ func newPsRow(c *container.Container, now time.Time, trunc bool) psRow {
 		name := m.Source
 		if m.Type == container.Volume {
 			volumes++
-			name = volumeName(m)
+			name = m.VolumeName()
 		}
 		if name == "" {
 			continue
@@ -255,16 +255,4 @@ func statusText(s container.State, now time.Time) string {
 		return "Created"
 	}
 	return string(s.Status)
-}
-
-// volumeName is the name of a mount's volume, which its directory lies under.
-func volumeName(m container.Mount) string {
-	if m.Type != container.Volume {
-		return ""
-	}
-	dir, ok := strings.CutSuffix(m.Source, "/_data")
-	if !ok {
-		return m.Source
-	}
-	return dir[strings.LastIndexByte(dir, '/')+1:]
 }

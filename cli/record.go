@@ -182,7 +182,7 @@ func (r *containerRecord) addMount(m container.Mount) {
 		r.HostConfig.Tmpfs[m.Target] = m.Options
 		return
 	}
-	out := mountRecord{Type: m.Type, Name: volumeName(m), Source: m.Source, Destination: m.Target, Mode: mode, RW: !m.ReadOnly, Propagation: "rprivate"}
+	out := mountRecord{Type: m.Type, Name: m.VolumeName(), Source: m.Source, Destination: m.Target, Mode: mode, RW: !m.ReadOnly, Propagation: "rprivate"}
 	if m.Type == container.Volume {
 		out.Driver, out.Propagation = "local", ""
 	}
@@ -249,4 +249,21 @@ func newImageRecord(st *store.Store, img store.Image) (*imageRecord, error) {
 		r.RepoDigests = append(r.RepoDigests, repository+"@"+string(img.Manifest.Digest))
 	}
 	return r, nil
+}
+
+type volumeRecord struct {
+	CreatedAt  string
+	Driver     string
+	Labels     map[string]string
+	Mountpoint string
+	Name       string
+	Options    map[string]string
+	Scope      string
+}
+
+func newVolumeRecord(v store.Volume) *volumeRecord {
+	return &volumeRecord{
+		CreatedAt: v.Created.Format(time.RFC3339), Driver: "local", Labels: volumeLabels(v), Mountpoint: v.Dir, Name: v.Name,
+		Options: v.Options, Scope: "local",
+	}
 }

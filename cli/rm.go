@@ -5,7 +5,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"strings"
 
 	"sbx/container"
@@ -67,12 +66,5 @@ func (o *rmOptions) remove(ctx context.Context, home *container.Home, name strin
 	if err := ctr.Remove(ctx, o.force); err != nil || !o.volumes {
 		return err
 	}
-	for _, m := range ctr.Config.Mounts {
-		if volume := volumeName(m); len(volume) == len(ctr.ID()) && isHex(volume) { // it had no name of the user's
-			if err := home.Store.RemoveTree(ctx, filepath.Dir(m.Source)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return home.RemoveAnonymous(ctx, ctr.Config.Mounts)
 }

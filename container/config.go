@@ -26,11 +26,13 @@ type Options struct {
 	Env        []string  // NAME=value, in order
 	Labels     map[string]string
 	Mounts     []Mount
-	TTY        bool
-	OpenStdin  bool
-	ReadOnly   bool
-	Init       bool
-	AutoRemove bool
+	// VolumesFrom are containers whose binds and volumes this one gets, too: CONTAINER[:ro|rw].
+	VolumesFrom []string
+	TTY         bool
+	OpenStdin   bool
+	ReadOnly    bool
+	Init        bool
+	AutoRemove  bool
 }
 
 // Network modes.
@@ -49,12 +51,19 @@ const (
 // Mount is something at a path of the container that is not from its image.
 type Mount struct {
 	Type     string `json:"type"`             // Bind, Volume or Tmpfs
-	Source   string `json:"source,omitempty"` // an absolute host path, or a volume's name
+	Source   string `json:"source,omitempty"` // an absolute host path; of a volume its directory, which Create finds
 	Target   string `json:"target"`           // an absolute path inside
 	ReadOnly bool   `json:"readOnly,omitempty"`
 	Options  string `json:"options,omitempty"` // of a tmpfs, as mount(8) takes them: size=, mode=, ..
 	// Create makes a missing bind source a directory, as -v does; --mount does not.
 	Create bool `json:"create,omitempty"`
+
+	// Of a volume:
+	Name      string            `json:"name,omitempty"`    // empty asks Create for an anonymous one
+	Subpath   string            `json:"subpath,omitempty"` // what of it is mounted, if not all
+	NoCopy    bool              `json:"noCopy,omitempty"`  // it is not filled from the image
+	Anonymous bool              `json:"anonymous,omitempty"`
+	Labels    map[string]string `json:"-"` // of one that is made for this
 }
 
 // Base is what a container's root filesystem starts from.

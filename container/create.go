@@ -64,11 +64,18 @@ func (h *Home) Create(ctx context.Context, b Base, o Options) (*Container, error
 	if err != nil {
 		return nil, err
 	}
+	release, err := h.useVolumes(ctx, config, b.Config.Volumes, o.VolumesFrom)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	c := &Container{Config: *config, home: h, dir: filepath.Join(h.dir, config.ID), State: State{Status: Created}}
 	making := filepath.Join(h.dir, makingPrefix+config.ID)
 	if err := c.make(ctx, making, b); err != nil {
 		_ = h.Store.RemoveTree(context.WithoutCancel(ctx), making)
 		_ = h.dropName(c.Config.Name, c.Config.ID)
+		release()
+		_ = h.RemoveAnonymous(context.WithoutCancel(ctx), c.Config.Mounts)
 		return nil, err
 	}
 	return c, nil
@@ -222,7 +229,7 @@ func (h *Home) configure(b Base, o Options) (*Config, error) {
 	}
 	c.Labels = join(image.Labels, o.Labels)
 	c.Env = environment(c, image.Env, o.Env)
-	return c, h.checkMounts(c)
+	return c, checkMounts(c)
 }
 
 // NoCommandError says that neither the image nor the user names a program.
@@ -292,7 +299,7 @@ func environment(c *Config, image, user []string) []string {
 }
 
 // checkMounts settles the mounts: sources exist, targets are absolute and named once.
-func (h *Home) checkMounts(c *Config) error {
+func checkMounts(c *Config) error {
 	seen := map[string]bool{}
 	for i := range c.Mounts {
 		m := &c.Mounts[i]
@@ -305,13 +312,7 @@ func (h *Home) checkMounts(c *Config) error {
 		}
 		seen[m.Target] = true
 		switch m.Type {
-		case Tmpfs:
-		case Volume:
-			dir, err := h.volume(m.Source)
-			if err != nil {
-				return err
-			}
-			m.Source = dir
+		case Tmpfs, Volume: // useVolumes finds those
 		case Bind:
 			if err := checkBind(m); err != nil {
 				return err
@@ -335,23 +336,4 @@ func checkBind(m *Mount) error {
 		return fmt.Errorf("mount %s: %w", m.Target, err)
 	}
 	return nil
-}
-
-// volume returns the directory of a named volume, made if it is new; without a
-// name, of one that has its own.
-func (h *Home) volume(name string) (string, error) {
-	if name == "" {
-		name = newID()
-	}
-	if !validName(name) {
-		return "", fmt.Errorf("volume %q: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed", name)
-	}
-	dir := filepath.Join(filepath.Dir(h.dir), "volumes", name, "_data")
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return "", fmt.Errorf("create volume %s: %w", name, err)
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", fmt.Errorf("create volume %s: %w", name, err)
-	}
-	return dir, nil
 }

@@ -236,7 +236,7 @@ func (m *monitor) end(ctx context.Context, status int, refused bool) error {
 	if renameErr := os.Rename(m.dir, filepath.Join(m.Home, trash)); renameErr != nil {
 		err = errors.Join(err, renameErr)
 	}
-	err = errors.Join(err, m.control.Send(last))
+	err = errors.Join(err, h.RemoveAnonymous(ctx, m.Volumes), m.control.Send(last))
 	return errors.Join(err, overlay.RemoveAll(ctx, home, trash))
 }
 

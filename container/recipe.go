@@ -34,6 +34,7 @@ type start struct {
 // Descriptor numbers that paths of the recipe can name as /proc/self/fd/N. They
 // stay below a limit of 256 open files but for many-layered images.
 const (
+	slotSource = 199
 	slotTarget = 200
 	slotDev    = 201
 	slotLower  = 202

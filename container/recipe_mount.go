@@ -4,6 +4,7 @@ package container
 
 import (
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -167,7 +168,7 @@ func (r *recipe) mount(m Mount) {
 		r.place(r.a, slotTarget)
 		options, flags := tmpfsOptions(m)
 		r.Call(name, unix.SYS_MOUNT, "tmpfs", slot(slotTarget), "tmpfs", flags, options)
-	case isDirectory(m.Source):
+	case m.isDirectory():
 		r.directory(m.Target, name)
 		r.bind(m, name)
 	default:
@@ -176,9 +177,32 @@ func (r *recipe) mount(m Mount) {
 	}
 }
 
+// isDirectory reports whether a directory is to be bound. A part of a volume that
+// only the container's users may look at is taken for one.
+func (m Mount) isDirectory() bool {
+	if m.Subpath == "" {
+		return isDirectory(m.Source)
+	}
+	var st unix.Stat_t
+	err := unix.Stat(filepath.Join(m.Source, m.Subpath), &st)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR || err == unix.EACCES
+}
+
+// source is the path to bind. What lies in a volume was put there by containers,
+// so it is opened beneath the volume: a link in it leads nowhere else.
+func (r *recipe) source(m Mount, name string) string {
+	if m.Subpath == "" {
+		return m.Source
+	}
+	r.Call(name, unix.SYS_OPENAT, unix.AT_FDCWD, m.Source, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Into(r.work)
+	r.Call(name, unix.SYS_OPENAT2, r.work, m.Subpath, how(pathOnly, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_MAGICLINKS), howSize).Into(r.work)
+	r.place(r.work, slotSource)
+	return slot(slotSource)
+}
+
 func (r *recipe) bind(m Mount, name string) {
 	r.place(r.a, slotTarget)
-	r.Call(name, unix.SYS_MOUNT, m.Source, slot(slotTarget), nil, unix.MS_BIND|unix.MS_REC, nil)
+	r.Call(name, unix.SYS_MOUNT, r.source(m, name), slot(slotTarget), nil, unix.MS_BIND|unix.MS_REC, nil)
 	// The descriptor still names what lies below the new mount.
 	r.openIn(name, strings.Join(split(m.Target), "/"), pathOnly, inRoot).Into(r.a)
 	attributes := uint64(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV)

@@ -32,6 +32,7 @@ type hello struct {
 	TTY        bool    `json:"tty,omitempty"`
 	AutoRemove bool    `json:"autoRemove,omitempty"`
 	Refused    string  `json:"refused,omitempty"`
+	Volumes    []Mount `json:"volumes,omitempty"` // anonymous ones, which go when the container removes itself
 }
 
 // request is what a client asks of a running container's monitor.
@@ -131,6 +132,9 @@ func (c *Container) clone(ctx context.Context, s *streams, caught <-chan struct{
 	greeting := hello{
 		ID: c.Config.ID, Name: c.Config.Name, Home: c.home.dir, Here: c.home.here,
 		TTY: c.Config.TTY, AutoRemove: c.Config.AutoRemove, Refused: c.Config.Refused,
+	}
+	if c.Config.AutoRemove {
+		greeting.Volumes = anonymous(c.Config.Mounts)
 	}
 	if err := conn.Send(greeting, s.monitorEnds()...); err != nil {
 		return nil, err
@@ -264,5 +268,9 @@ func (c *Container) remove(ctx context.Context) error {
 	if err := os.Rename(c.dir, trash); err != nil {
 		return err
 	}
-	return c.home.Store.RemoveTree(ctx, trash)
+	var err error
+	if c.Config.AutoRemove {
+		err = c.home.RemoveAnonymous(ctx, c.Config.Mounts)
+	}
+	return errors.Join(err, c.home.Store.RemoveTree(ctx, trash))
 }

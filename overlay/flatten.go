@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +23,13 @@ import (
 // Recorded means what it does in UnpackOptions. Files that their owner may not
 // read need a caller with capabilities over them.
 func Flatten(ctx context.Context, dst *os.File, lower []string, owners []Owners, recorded bool) (Owners, error) {
+	return FlattenAt(ctx, dst, lower, owners, recorded, "")
+}
+
+// FlattenAt is Flatten of the directory at a path of the merged tree, which is
+// found as a process in it would: what a new volume is filled with. Hard links to
+// what lies elsewhere in the tree become files of their own.
+func FlattenAt(ctx context.Context, dst *os.File, lower []string, owners []Owners, recorded bool, at string) (Owners, error) {
 	s, err := openStack(lower)
 	if err != nil {
 		return nil, err
@@ -37,6 +45,17 @@ func Flatten(ctx context.Context, dst *os.File, lower []string, owners []Owners,
 		ctx: ctx, stack: s, owners: owners, dst: fd,
 		writer: &writer{recorded: recorded}, copies: map[fileInLayer]string{},
 	}
+	from, path, err := s.resolve(at, true)
+	if err == nil && !isDir(&from.st) {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return nil, named("look up "+quote(at), err)
+	}
+	if f.base = path; f.base != "" {
+		f.base += "/"
+	}
+	f.todo = []merged{from.dir}
 	if err := f.run(); err != nil {
 		return nil, err
 	}
@@ -48,6 +67,7 @@ type flattener struct {
 	stack  *stack
 	owners []Owners
 	dst    int
+	base   string // the directory in the stack that is copied, with a slash behind, or ""
 	opener
 	writer *writer
 	copies map[fileInLayer]string // where files with several names went first
@@ -60,8 +80,15 @@ type fileInLayer struct {
 	id    inode
 }
 
+// to is where the copy of a path of the stack is.
+func (f *flattener) to(path string) string {
+	if path+"/" == f.base {
+		return ""
+	}
+	return strings.TrimPrefix(path, f.base)
+}
+
 func (f *flattener) run() error {
-	f.todo = []merged{f.stack.root()}
 	for len(f.todo) > 0 {
 		d := f.todo[len(f.todo)-1]
 		f.todo = f.todo[:len(f.todo)-1]
@@ -81,7 +108,7 @@ func (f *flattener) directory(d merged) error {
 	if len(d.layers) == 0 {
 		return nil
 	}
-	dst, err := f.open(f.dst, d.path, openDir, beneathOnly)
+	dst, err := f.open(f.dst, f.to(d.path), openDir, beneathOnly)
 	if err != nil {
 		return err
 	}
@@ -111,7 +138,7 @@ func (f *flattener) directory(d merged) error {
 	if err != nil {
 		return err
 	}
-	if err := f.writer.apply(dst, d.path, n); err != nil {
+	if err := f.writer.apply(dst, f.to(d.path), n); err != nil {
 		return err
 	}
 	return named("set times", setTimes(dst, &n.times))
@@ -285,7 +312,7 @@ func (f *flattener) file(dst, src, layer int, path, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := f.writer.apply(out, path, n); err != nil {
+	if err := f.writer.apply(out, f.to(path), n); err != nil {
 		return err
 	}
 	return setTimes(out, &n.times)
@@ -297,7 +324,7 @@ func (f *flattener) special(dst, layer int, path, name string, st *unix.Stat_t) 
 	n := node{owner: ownerOnDisk(st, f.writer.recorded), times: timesOf(st)}
 	f.fromTable(&n, layer, path)
 	if f.writer.recorded {
-		if err := f.writer.owners.set(path, n.owner); err != nil {
+		if err := f.writer.owners.set(f.to(path), n.owner); err != nil {
 			return err
 		}
 	} else if err := unix.Fchownat(dst, name, int(n.owner.UID), int(n.owner.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -318,7 +345,7 @@ func (f *flattener) special(dst, layer int, path, name string, st *unix.Stat_t) 
 
 // link makes name a second name of a file that was copied to the path first.
 func (f *flattener) link(first string, dst int, name, path string) error {
-	dir, base := splitPath(first)
+	dir, base := splitPath(f.to(first))
 	fd, err := f.open(f.dst, dir, openDir, beneathOnly)
 	if err != nil {
 		return err
@@ -327,9 +354,8 @@ func (f *flattener) link(first string, dst int, name, path string) error {
 	if err := unix.Linkat(fd, base, dst, name, 0); err != nil {
 		return err
 	}
-	key := first
-	if o, ok := f.writer.owners.owners[key]; ok {
-		return f.writer.owners.set(path, o)
+	if o, ok := f.writer.owners.owners[f.to(first)]; ok {
+		return f.writer.owners.set(f.to(path), o)
 	}
 	return nil
 }

@@ -85,3 +85,25 @@ func (s *stack) openFound(f found, path string) (int, error) {
 	}
 	return fd, nil
 }
+
+// IsMergedDir reports whether a stack of layer directories, topmost first, has a
+// directory at a path, which is found as a process in it would. One that is shut
+// to the caller counts: who has the IDs of the layers sees more.
+func IsMergedDir(lower []string, name string) (bool, error) {
+	s, err := openStack(lower)
+	if err != nil {
+		return false, err
+	}
+	defer s.close()
+	s.steps = maxOpenSteps
+	f, _, err := s.resolve(name, true)
+	switch err {
+	case nil:
+		return isDir(&f.st), nil
+	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP:
+		return false, nil
+	case unix.EACCES:
+		return true, nil
+	}
+	return false, &fs.PathError{Op: "look up", Path: name, Err: err}
+}

@@ -143,9 +143,12 @@ func createLocked(prefix string) (*os.File, error) {
 
 // flock waits for an exclusive lock on f. It closes f when it fails: a thread may still
 // be waiting for the lock then, and no call takes it back.
-func flock(ctx context.Context, f *os.File) error {
+func flock(ctx context.Context, f *os.File) error { return lockAs(ctx, f, unix.LOCK_EX) }
+
+// lockAs is flock for either kind of lock: LOCK_EX, LOCK_SH.
+func lockAs(ctx context.Context, f *os.File, how int) error {
 	fd := int(f.Fd())
-	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	err := unix.Flock(fd, how|unix.LOCK_NB)
 	if err == nil {
 		return nil
 	}
@@ -156,7 +159,7 @@ func flock(ctx context.Context, f *os.File) error {
 	got := make(chan error, 1)
 	go func() {
 		for {
-			err := unix.Flock(fd, unix.LOCK_EX)
+			err := unix.Flock(fd, how)
 			if !errors.Is(err, unix.EINTR) {
 				got <- err
 				return

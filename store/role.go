@@ -83,6 +83,7 @@ type copyQuestion struct {
 	Lower    []string `json:"lower"`  // topmost first
 	Owners   []string `json:"owners"` // of each: the file of its owners, or ""
 	Recorded bool     `json:"recorded"`
+	At       string   `json:"at,omitempty"` // the directory of the merged tree that is copied
 }
 
 type copyAnswer struct {
@@ -98,6 +99,11 @@ func answerCopy(ctx context.Context, q copyQuestion, files []*os.File) (copyAnsw
 	if len(files) != 2 {
 		return copyAnswer{}, errors.New("copy tree: bad question")
 	}
+	if q.At != "" {
+		if there, err := overlay.IsMergedDir(q.Lower, q.At); err != nil || !there {
+			return copyAnswer{}, err
+		}
+	}
 	tables := make([]overlay.Owners, len(q.Lower))
 	for i, path := range q.Owners {
 		if path == "" || i >= len(tables) {
@@ -108,7 +114,7 @@ func answerCopy(ctx context.Context, q copyQuestion, files []*os.File) (copyAnsw
 			return copyAnswer{}, fmt.Errorf("copy tree: %w", err)
 		}
 	}
-	owners, err := overlay.Flatten(ctx, files[0], q.Lower, tables, q.Recorded)
+	owners, err := overlay.FlattenAt(ctx, files[0], q.Lower, tables, q.Recorded, q.At)
 	if err == nil && len(owners) > 0 {
 		err = owners.Save(files[1])
 	}
@@ -120,13 +126,13 @@ func answerCopy(ctx context.Context, q copyQuestion, files []*os.File) (copyAnsw
 // carry a record are saved beside it, in dst.owners.json. What a failure leaves in dst is
 // the caller's to remove, with RemoveTree.
 func (s *Store) Flatten(ctx context.Context, lower []string, dst string) error {
-	if err := s.flatten(ctx, lower, dst); err != nil {
+	if err := s.flatten(ctx, lower, dst, ""); err != nil {
 		return spaceError(fmt.Errorf("copy image to %s: %w", dst, err), filepath.Dir(dst), 0)
 	}
 	return nil
 }
 
-func (s *Store) flatten(ctx context.Context, lower []string, dst string) error {
+func (s *Store) flatten(ctx context.Context, lower []string, dst, at string) error {
 	if err := os.Mkdir(dst, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return bare(err)
 	}
@@ -140,7 +146,7 @@ func (s *Store) flatten(ctx context.Context, lower []string, dst string) error {
 		return err
 	}
 	defer owners.Close()
-	q := copyQuestion{Lower: lower, Owners: s.ownersOf(lower), Recorded: !s.rung.IsMapped()}
+	q := copyQuestion{Lower: lower, Owners: s.ownersOf(lower), Recorded: !s.rung.IsMapped(), At: at}
 	answer, err := userns.Call[copyQuestion, copyAnswer](ctx, s.rung, "copy", q, dir, owners)
 	if err != nil || answer.Owners == 0 {
 		os.Remove(owners.Name())

@@ -163,7 +163,7 @@ func removeTree(dir string) {
 
 // TestScriptNames holds the scripts to their names: COMMAND_BEHAVIOUR.
 func TestScriptNames(t *testing.T) {
-	commands := []string{"run", "pull", "images", "rmi", "ps", "rm", "inspect", "version", "info", "hint", "help", "host", "store"}
+	commands := []string{"run", "pull", "images", "rmi", "ps", "rm", "inspect", "version", "info", "hint", "help", "host", "store", "volume"}
 	for _, dir := range []string{"script", "script/alone"} {
 		files, err := filepath.Glob(dir + "/*")
 		if err != nil {
