@@ -57,6 +57,10 @@ type Config struct {
 	Pcap io.Writer
 	// Log gets what someone who debugs wants to know; nil is none.
 	Log *slog.Logger
+
+	// written, where tests set it, sees each frame for the device: what it returns is
+	// written instead. Several goroutines call it.
+	written func(frame []byte) [][]byte
 }
 
 // Limits bound what an engine holds, over all its loops. See defaults for sizes.
