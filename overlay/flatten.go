@@ -113,14 +113,17 @@ func (f *flattener) directory(d merged) error {
 		return err
 	}
 	defer unix.Close(dst)
-	names := map[string]*found{}
+	names, err := f.stack.list(f.ctx, d, false)
+	if err != nil {
+		return err
+	}
 	for _, layer := range d.layers {
 		if err := f.layerOf(dst, d, layer, names); err != nil {
 			return err
 		}
 	}
 	for name, have := range names {
-		if have == nil || have.dir.layers == nil {
+		if have.dir.layers == nil {
 			continue
 		}
 		if err := unix.Mkdirat(dst, name, ownerBits); err != nil {
@@ -144,90 +147,23 @@ func (f *flattener) directory(d merged) error {
 	return named("set times", setTimes(dst, &n.times))
 }
 
-// hidden is what names holds for a name that layers below add nothing to.
-var hidden *found
-
-// layerOf copies the files that one layer shows in a merged directory, and adds
-// its directories to names. A name with an entry there was seen in a layer above;
-// its directories still merge if the entry is not closed.
+// layerOf copies the files that one layer shows in a merged directory.
 func (f *flattener) layerOf(dst int, d merged, layer int, names map[string]*found) error {
 	src, err := f.stack.openDir(layer, d.path)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(src)
-	// What a layer whites out is only hidden in those below it, so the names that
-	// it hides count from the next one.
-	var gone []string
-	var read dirReader
-	for {
+	for name, have := range names {
+		if have.layer != layer || have.dir.layers != nil {
+			continue
+		}
 		if err := f.ctx.Err(); err != nil {
 			return err
 		}
-		list, err := read.next(src)
-		if err != nil {
-			return err
+		if err := f.copy(dst, src, layer, joinPath(d.path, name), name, &have.st); err != nil {
+			return named(quote(name), err)
 		}
-		if len(list) == 0 {
-			break
-		}
-		for _, e := range list {
-			if isReserved(e.name) {
-				if name := e.name[len(whiteoutPrefix):]; e.name != opaqueName {
-					gone = append(gone, name)
-				}
-				continue
-			}
-			if err := f.entry(dst, src, d, layer, e.name, names); err != nil {
-				return named(quote(e.name), err)
-			}
-		}
-	}
-	for _, name := range gone {
-		if have, seen := names[name]; seen && have != nil {
-			have.layer = closed
-		} else if !seen {
-			names[name] = hidden
-		}
-	}
-	return nil
-}
-
-// closed is the layer of a found directory to which layers below add nothing.
-const closed = -1
-
-func (f *flattener) entry(dst, src int, d merged, layer int, name string, names map[string]*found) error {
-	have, seen := names[name]
-	if seen && (have == hidden || have.layer == closed) {
-		return nil
-	}
-	var st unix.Stat_t
-	if err := lstatAt(src, name, &st); err != nil {
-		return err
-	}
-	if !isDir(&st) {
-		if seen { // a file below a directory ends what merges with it
-			have.layer = closed
-			return nil
-		}
-		names[name] = hidden
-		if isWhiteout(&st) {
-			return nil
-		}
-		return f.copy(dst, src, layer, joinPath(d.path, name), name, &st)
-	}
-	if !seen {
-		have = &found{layer: layer, dir: merged{path: joinPath(d.path, name)}}
-		names[name] = have
-	}
-	have.dir.layers = append(have.dir.layers, layer)
-	sub, err := openat(src, name, openDir, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(sub)
-	if isOpaque(sub) {
-		have.layer = closed
 	}
 	return nil
 }
@@ -243,21 +179,9 @@ func (f *flattener) node(fd, layer int, path string) (node, error) {
 }
 
 func (f *flattener) fromTable(n *node, layer int, path string) {
-	if layer >= len(f.owners) {
-		return
+	if layer < len(f.owners) {
+		f.owners[layer].complete(n, path)
 	}
-	if path == "" {
-		path = "."
-	}
-	o, ok := f.owners[layer][path]
-	if !ok {
-		return
-	}
-	for name, value := range o.Xattrs {
-		n.xattrs = append(n.xattrs, xattr{name, value})
-	}
-	o.Xattrs = nil
-	n.owner = o
 }
 
 // copy copies what is no directory.

@@ -32,6 +32,8 @@ type found struct {
 	st    unix.Stat_t
 	layer int    // the topmost that has it
 	dir   merged // if it is a directory
+
+	closed bool // layers below add nothing to it; only list says so
 }
 
 // openStack opens layer directories, topmost first. Those below one whose root
