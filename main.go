@@ -19,6 +19,7 @@ func main() {
 		"unpack":  store.UnpackRole,
 		"remove":  store.RemoveRole,
 		"copy":    store.CopyRole,
+		"diff":    store.DiffRole,
 	})
 	os.Exit(cli.Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
 }

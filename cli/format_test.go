@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"sbx/container"
@@ -150,7 +151,7 @@ func testImage(t *testing.T, name string) store.Image {
 		t.Fatal(err)
 	}
 	made := time.Date(2025, 12, 12, 0, 0, 0, 0, time.UTC)
-	return store.Image{Name: name, ID: id, Size: 7785472, Config: ocispec.Image{Created: &made}, Manifest: ocispec.Descriptor{Digest: "sha256:ff23456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}}
+	return store.Image{Name: name, ID: id, Size: 7785472, Config: dockerspec.DockerOCIImage{Image: ocispec.Image{Created: &made}}, Manifest: ocispec.Descriptor{Digest: "sha256:ff23456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}}
 }
 
 func TestImagesTable(t *testing.T) {

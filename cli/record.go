@@ -5,6 +5,7 @@ package cli
 import (
 	"time"
 
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"sbx/container"
@@ -200,7 +201,7 @@ type imageRecord struct {
 	Comment      string
 	Created      string
 	Author       string
-	Config       ocispec.ImageConfig
+	Config       dockerspec.DockerOCIImageConfig
 	Architecture string
 	Variant      string `json:",omitempty"`
 	Os           string

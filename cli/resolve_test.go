@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"sbx/container"
@@ -236,7 +237,7 @@ func TestResolvePlatform(t *testing.T) {
 		{ocispec.Platform{}, ocispec.Platform{OS: "linux", Architecture: "amd64"}, false},
 	} {
 		r := &resolver{flags: imageFlags{platform: "given"}, platform: tt.want}
-		if got := r.suits(store.Image{Config: ocispec.Image{Platform: tt.have}}); got != tt.ok {
+		if got := r.suits(store.Image{Config: dockerspec.DockerOCIImage{Image: ocispec.Image{Platform: tt.have}}}); got != tt.ok {
 			t.Errorf("%v for %v: %v", tt.have, tt.want, got)
 		}
 	}

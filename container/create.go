@@ -33,7 +33,7 @@ func (h *Home) FromImage(ctx context.Context, img store.Image, typed string) (Ba
 		return Base{}, err
 	}
 	slices.Reverse(dirs)
-	return Base{Name: typed, Image: img, Lower: dirs, Config: img.Config.Config}, nil
+	return Base{Name: typed, Image: img, Lower: dirs, Config: img.Config.Config.ImageConfig}, nil
 }
 
 // FromDir makes a base of a directory with a root filesystem in it. The

@@ -90,7 +90,7 @@ func (c *comparison) run() error {
 		low = c.low.root()
 	}
 	if err := c.enter(c.root, ".", "", low, false, Changed); err != nil {
-		return err
+		return entryError("", err)
 	}
 	for len(c.way) > 0 {
 		s := c.way[len(c.way)-1]

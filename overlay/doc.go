@@ -10,6 +10,9 @@
 //	     entry.go       one entry: create, content, metadata; marker.go: whiteouts
 //	layer directories -> OpenMerged -> one file                             open.go
 //	layer directories -> Flatten -> plain directory                         flatten.go
+//	upper directory, or changed copy -> Diff -> layer tar                   diff.go; Changes -> A, C, D
+//	     compare.go     what differs from the layers below, one directory at a time
+//	     pack.go        one file: header, content, second names
 //	directory -> RemoveAll -> nothing                                       remove.go
 //
 // # A layer on disk

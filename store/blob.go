@@ -27,6 +27,25 @@ func newHash(d reference.Digest) hash.Hash {
 	return sha256.New()
 }
 
+// hashWriter hashes what it passes on, by SHA-256.
+type hashWriter struct {
+	w    io.Writer
+	hash hash.Hash
+	size int64
+}
+
+func newHashWriter(w io.Writer) *hashWriter { return &hashWriter{w: w, hash: sha256.New()} }
+
+// Write implements io.Writer.
+func (h *hashWriter) Write(p []byte) (int, error) {
+	n, err := h.w.Write(p)
+	h.hash.Write(p[:n])
+	h.size += int64(n)
+	return n, err
+}
+
+func (h *hashWriter) digest() reference.Digest { return sum(h.hash, reference.Digest{}) }
+
 // sum is the digest that h has come to; h is of d's algorithm, or SHA-256.
 func sum(h hash.Hash, d reference.Digest) reference.Digest {
 	if d.IsZero() {

@@ -7,7 +7,9 @@
 //	Source -> partial file (+ digest) -> blobs/sha256/HEX              download.go, blob.go
 //	partial file, followed as it grows -> decompress (+ diff ID)       unpack.go
 //	     -> overlay.Unpack, here or in the role "unpack" -> layers/KEY/HEX    layer.go, role.go
-//	manifest, name -> index.json                                       pull.go, import.go, index.go
+//	what a container changed -> role "diff" -> tar (+ diff ID) -> gzip (+ digest) -> blob    draft.go, diff.go
+//	     and the directory itself -> layers/KEY/HEX
+//	manifest, name -> index.json                                       pull.go, draft.go, index.go
 //	name -> index.json -> config -> layer directories                  image.go: what every run does
 //
 // On disk, beneath a directory of mode 0700 that belongs to the user:

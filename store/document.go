@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"sbx/reference"
@@ -181,8 +182,8 @@ func checkLayerType(mediaType string) error {
 }
 
 // parseConfig reads an image's configuration and the diff IDs in it.
-func parseConfig(data []byte) (ocispec.Image, []reference.Digest, error) {
-	var c ocispec.Image
+func parseConfig(data []byte) (dockerspec.DockerOCIImage, []reference.Digest, error) {
+	var c dockerspec.DockerOCIImage
 	if len(data) > maxConfig {
 		return c, nil, errTooLarge
 	}
@@ -190,19 +191,19 @@ func parseConfig(data []byte) (ocispec.Image, []reference.Digest, error) {
 		return c, nil, errors.New("not a JSON object")
 	}
 	if err := json.Unmarshal(data, &c); err != nil {
-		return ocispec.Image{}, nil, err
+		return dockerspec.DockerOCIImage{}, nil, err
 	}
 	if c.RootFS.Type != "" && c.RootFS.Type != "layers" {
-		return ocispec.Image{}, nil, fmt.Errorf("unknown root filesystem type %.100q", c.RootFS.Type)
+		return dockerspec.DockerOCIImage{}, nil, fmt.Errorf("unknown root filesystem type %.100q", c.RootFS.Type)
 	}
 	if len(c.RootFS.DiffIDs) > maxLayers {
-		return ocispec.Image{}, nil, fmt.Errorf("%d layers are too many", len(c.RootFS.DiffIDs))
+		return dockerspec.DockerOCIImage{}, nil, fmt.Errorf("%d layers are too many", len(c.RootFS.DiffIDs))
 	}
 	layers := make([]reference.Digest, 0, len(c.RootFS.DiffIDs))
 	for i, id := range c.RootFS.DiffIDs {
 		d, err := reference.ParseDigest(string(id))
 		if err != nil {
-			return ocispec.Image{}, nil, fmt.Errorf("diff ID %d: %w", i, err)
+			return dockerspec.DockerOCIImage{}, nil, fmt.Errorf("diff ID %d: %w", i, err)
 		}
 		layers = append(layers, d)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -18,14 +19,14 @@ import (
 
 // Image is an image of the store as it was when it was looked up.
 type Image struct {
-	Name     string             // canonical; "" once every name was taken away
-	ID       reference.Digest   // of its config
-	Manifest ocispec.Descriptor // media type, digest and size
-	Config   ocispec.Image      // its platform may be another than this machine's
-	Layers   []reference.Digest // diff IDs, bottom first; may be empty
-	Size     int64              // bytes of its layers, unpacked
-	Pulled   time.Time          // when it got its name
-	Origin   string             // as PullOptions had it
+	Name     string                    // canonical; "" once every name was taken away
+	ID       reference.Digest          // of its config
+	Manifest ocispec.Descriptor        // media type, digest and size
+	Config   dockerspec.DockerOCIImage // its platform may be another than this machine's
+	Layers   []reference.Digest        // diff IDs, bottom first; may be empty
+	Size     int64                     // bytes of its layers, unpacked
+	Pulled   time.Time                 // when it got its name
+	Origin   string                    // as PullOptions had it
 }
 
 // minPrefix is how many digits of an ID are needed at least.

@@ -7,20 +7,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/klauspost/pgzip"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	godigest "github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"sbx/overlay"
@@ -58,46 +55,30 @@ func (s *Store) importRootfs(ctx context.Context, name string, r Rootfs, o PullO
 	if name == "" {
 		return Image{}, errors.New("the image has no name")
 	}
-	hold, err := s.newLease(ctx)
+	d, err := s.NewDraft(ctx)
 	if err != nil {
 		return Image{}, err
 	}
-	defer hold.release()
-	f, err := createLocked(s.path(tmpDir, importPrefix))
+	defer d.Close()
+	layer, err := d.addTar(ctx, r.Reader, nil, newProgress(o.Progress))
 	if err != nil {
 		return Image{}, err
 	}
-	defer f.Close()
-	defer os.Remove(f.Name())
-	st, err := s.openStage(ctx, randomName())
-	if err != nil {
-		return Image{}, err
-	}
-	layer, err := s.spoolRootfs(ctx, f, st, r.Reader, newProgress(o.Progress))
-	if err != nil {
-		_ = st.discard(ctx, s)
-		return Image{}, err
-	}
-	if err := f.Sync(); err != nil {
-		_ = st.discard(ctx, s)
-		return Image{}, err
-	}
-	s.step("sync blob")
-	config := imageConfig(r.Config, layer, hasBash(st.dir+"/"+rootDir))
-	return s.finishImport(ctx, name, f, st, layer, config, hold, o)
+	config := imageConfig(r.Config, layer, hasBash(s.layerDir(layer.DiffID)+"/"+rootDir))
+	n := NewImage{Layers: []Layer{layer.Layer}, Config: config, Names: []string{name}, origin: o.Origin}
+	return d.commit(ctx, n)
 }
 
-// importedLayer is a rootfs on disk, not yet under its final names.
-type importedLayer struct {
-	layerRecord
-	size      int64
-	mediaType string
-	created   time.Time
+// spooledLayer is a tar that has become a layer on disk.
+type spooledLayer struct {
+	Layer
+	record  layerRecord
+	created time.Time // of its first entry
 }
 
-// spoolRootfs writes the layer's blob to f and unpacks it into the stage as it grows.
-func (s *Store) spoolRootfs(ctx context.Context, f *os.File, st *stage, r io.Reader, p *progress) (importedLayer, error) {
-	var l importedLayer
+// spoolLayer writes the layer's blob to f and unpacks it into the stage as it grows.
+func (s *Store) spoolLayer(ctx context.Context, f *os.File, st *stage, r io.Reader, lower []string, p *progress) (spooledLayer, error) {
+	var l spooledLayer
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	input := bufio.NewReaderSize(&contextReader{reading, r}, copyBuffer)
@@ -110,32 +91,35 @@ func (s *Store) spoolRootfs(ctx context.Context, f *os.File, st *stage, r io.Rea
 	}
 	c := compressionOf(head)
 	sp := newSpool(f)
-	h := sha256.New()
+	h := newHashWriter(sp)
 	written := make(chan error, 1)
 	go func() {
-		err := encodeLayer(io.MultiWriter(h, sp), input, c)
+		err := encodeLayer(h, input, c)
 		sp.end(err)
 		written <- err
 	}()
 	tar := sp.follow(func(n int64) { p.tell(Event{Status: StatusExtracting, Current: n}) })
-	l.layerRecord, l.created, err = s.unpackStage(ctx, st, tar, reference.Digest{}, nil)
+	l.record, l.created, err = s.unpackStage(ctx, st, tar, reference.Digest{}, lower)
 	if err != nil {
 		stop() // the rest of the input is of no use
 	}
 	if writeErr := <-written; writeErr != nil && (err == nil || !errors.Is(writeErr, context.Canceled)) {
 		return l, writeErr
 	}
+	if err == nil && l.record.Entries == 0 {
+		err = errors.New("the archive is empty")
+	}
 	if err != nil {
 		return l, err
 	}
-	if l.Entries == 0 {
-		return l, errors.New("the archive is empty")
-	}
-	l.Blob = reference.SHA256([32]byte(h.Sum(nil)))
-	l.size = sp.length()
-	l.mediaType = ocispec.MediaTypeImageLayerGzip
+	mediaType := ocispec.MediaTypeImageLayerGzip
 	if c == overlay.Zstd {
-		l.mediaType = ocispec.MediaTypeImageLayerZstd
+		mediaType = ocispec.MediaTypeImageLayerZstd
+	}
+	l.record.Blob = h.digest()
+	l.Layer = Layer{
+		DiffID: l.record.DiffID, Entries: l.record.Entries, Bytes: l.record.Bytes,
+		Blob: ocispec.Descriptor{MediaType: mediaType, Digest: godigest.Digest(h.digest().String()), Size: h.size},
 	}
 	return l, nil
 }
@@ -151,11 +135,8 @@ func encodeLayer(w io.Writer, r io.Reader, c overlay.Compression) error {
 		return err
 	}
 	defer tar.Close()
-	z, err := pgzip.NewWriterLevel(w, gzipLevel)
+	z, err := newGzip(w, gzipLevel)
 	if err != nil {
-		return err
-	}
-	if err := z.SetConcurrency(gzipBlock, min(runtime.NumCPU(), 4)); err != nil {
 		return err
 	}
 	_, err = io.CopyBuffer(onlyWriter{z}, tar, make([]byte, copyBuffer))
@@ -186,13 +167,9 @@ func firstModified(head []byte) time.Time {
 }
 
 // imageConfig completes a config for a layer.
-func imageConfig(c ocispec.Image, l importedLayer, bash bool) ocispec.Image {
-	if c.Architecture == "" {
-		c.Architecture = runtime.GOARCH
-	}
-	if c.OS == "" {
-		c.OS = "linux"
-	}
+func imageConfig(given ocispec.Image, l spooledLayer, bash bool) dockerspec.DockerOCIImage {
+	c := dockerspec.DockerOCIImage{Image: given}
+	c.Config.ImageConfig = given.Config
 	if c.Created == nil {
 		c.Created = &l.created
 	}
@@ -206,7 +183,6 @@ func imageConfig(c ocispec.Image, l importedLayer, bash bool) ocispec.Image {
 			c.Config.Cmd = []string{"bash"}
 		}
 	}
-	c.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []godigest.Digest{godigest.Digest(l.DiffID.String())}}
 	c.History = []ocispec.History{{Created: c.Created, CreatedBy: "sbx import of a root filesystem"}}
 	return c
 }
@@ -219,44 +195,6 @@ func hasBash(root string) bool {
 	}
 	f.Close()
 	return true
-}
-
-// finishImport gives blob, layer, config and manifest their final names, then the image.
-func (s *Store) finishImport(ctx context.Context, name string, f *os.File, st *stage, l importedLayer, config ocispec.Image, hold *lease, o PullOptions) (Image, error) {
-	configData, err := json.Marshal(config)
-	if err != nil {
-		return Image{}, errors.Join(err, st.discard(ctx, s))
-	}
-	configDesc := describe(ocispec.MediaTypeImageConfig, configData)
-	layerDesc := ocispec.Descriptor{MediaType: l.mediaType, Digest: godigest.Digest(l.Blob.String()), Size: l.size}
-	data, err := json.Marshal(ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2},
-		MediaType: ocispec.MediaTypeImageManifest,
-		Config:    configDesc.Descriptor,
-		Layers:    []ocispec.Descriptor{layerDesc},
-	})
-	if err != nil {
-		return Image{}, errors.Join(err, st.discard(ctx, s))
-	}
-	top := describe(ocispec.MediaTypeImageManifest, data)
-	blobs := []reference.Digest{top.digest, configDesc.digest, l.Blob}
-	err = hold.hold(ctx, append(blobs, l.DiffID)...)
-	if err == nil && !s.hasBlob(l.Blob) {
-		err = s.publishBlob(f.Name(), l.Blob)
-	}
-	if err == nil {
-		err = s.putDocument(ctx, configDesc.digest, configData)
-	}
-	if err != nil {
-		_ = st.discard(ctx, s)
-		return Image{}, err
-	}
-	if err := st.publish(ctx, s, l.DiffID, l.layerRecord); err != nil {
-		_ = st.discard(ctx, s)
-		return Image{}, err
-	}
-	e := entry{MediaType: top.MediaType, Digest: top.digest, Size: top.Size, Notes: notes{Name: name, ID: configDesc.digest, Unpack: l.Bytes, Origin: o.Origin}}
-	return s.finish(ctx, e, data, blobs)
 }
 
 // describe makes the descriptor of a document.

@@ -221,28 +221,31 @@ func (s *Store) record(ctx context.Context, e entry) error {
 		return err
 	}
 	defer unlock()
-	return s.updateIndex(func(entries []entry) []entry {
-		kept := entries[:0]
-		done := false
-		for _, old := range entries {
-			switch {
-			case old.isImage() && old.Notes.Name == e.Notes.Name && old.Digest == e.Digest:
-				if old.Notes.Origin == e.Notes.Origin {
-					e = old
-				}
-				old, done = e, true
-			case old.isImage() && old.Notes.Name == e.Notes.Name:
-				old.Notes.Name, old.Notes.Origin = "", ""
-			case old.foreign != nil && old.Notes.Name == e.Notes.Name:
-				continue
+	return s.updateIndex(func(entries []entry) []entry { return named(entries, e) }, nil)
+}
+
+// named gives the image e its name among the entries.
+func named(entries []entry, e entry) []entry {
+	kept := make([]entry, 0, len(entries)+1)
+	done := false
+	for _, old := range entries {
+		switch {
+		case old.isImage() && old.Notes.Name == e.Notes.Name && old.Digest == e.Digest:
+			if old.Notes.Origin == e.Notes.Origin {
+				e = old
 			}
-			kept = append(kept, old)
+			old, done = e, true
+		case old.isImage() && old.Notes.Name == e.Notes.Name:
+			old.Notes.Name, old.Notes.Origin = "", ""
+		case old.foreign != nil && old.Notes.Name == e.Notes.Name && e.Notes.Name != "":
+			continue
 		}
-		if !done {
-			kept = append(kept, e)
-		}
-		return dropNameless(kept)
-	}, nil)
+		kept = append(kept, old)
+	}
+	if !done {
+		kept = append(kept, e)
+	}
+	return dropNameless(kept)
 }
 
 // dropNameless takes out nameless entries of manifests that have another entry.

@@ -4,8 +4,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"sbx/reference"
 )
@@ -177,4 +179,33 @@ func (s *Store) ownChain(e entry, others []entry) []Removed {
 		}
 	}
 	return lines
+}
+
+// Tag gives an image another name, or gives the name that another image has to it. from is
+// a canonical name, an ID or a manifest's digest. The error is ErrNotFound if there is no
+// such image.
+func (s *Store) Tag(ctx context.Context, from, name string) error {
+	err := s.tag(ctx, canonical(from), canonical(name))
+	if err != nil {
+		return fmt.Errorf("tag %s as %s: %w", from, name, err)
+	}
+	return nil
+}
+
+func (s *Store) tag(ctx context.Context, from, name string) error {
+	if name == "" {
+		return errors.New("the image has no name")
+	}
+	var found entry
+	var err error
+	changeErr := s.change(ctx, func(entries []entry) []entry {
+		// Under the lock: what is in the index now cannot be collected meanwhile.
+		if found, err = s.findName(from); err != nil {
+			return entries
+		}
+		found.Notes.Name, found.Notes.Origin = name, ""
+		found.Notes.Pulled = time.Now().UTC().Format(time.RFC3339)
+		return named(entries, found)
+	}, nil)
+	return errors.Join(err, changeErr)
 }

@@ -104,15 +104,9 @@ func answerCopy(ctx context.Context, q copyQuestion, files []*os.File) (copyAnsw
 			return copyAnswer{}, err
 		}
 	}
-	tables := make([]overlay.Owners, len(q.Lower))
-	for i, path := range q.Owners {
-		if path == "" || i >= len(tables) {
-			continue
-		}
-		var err error
-		if tables[i], err = readOwners(path); err != nil {
-			return copyAnswer{}, fmt.Errorf("copy tree: %w", err)
-		}
+	tables, err := readTables(q.Owners)
+	if err != nil {
+		return copyAnswer{}, fmt.Errorf("copy tree: %w", err)
 	}
 	owners, err := overlay.FlattenAt(ctx, files[0], q.Lower, tables, q.Recorded, q.At)
 	if err == nil && len(owners) > 0 {

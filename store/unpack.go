@@ -9,7 +9,6 @@ import (
 	"hash"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,15 +52,10 @@ func (s *Store) unpack(ctx context.Context, src layerSource) (read bool, err err
 }
 
 func (s *Store) unpackIn(ctx context.Context, st *stage, src layerSource) error {
-	var lower []string
-	for i := range src.at {
-		id, ok := s.unpackedAs(src.diffIDs, i)
-		if !ok {
-			return fmt.Errorf("layer %s below it was removed meanwhile", src.diffIDs[i])
-		}
-		lower = append(lower, s.layerDir(id)+"/"+rootDir)
+	lower, err := s.layersBelow(src.diffIDs[:src.at])
+	if err != nil {
+		return err
 	}
-	slices.Reverse(lower)
 	r, _, err := s.unpackStage(ctx, st, src.r, src.diffID(), lower)
 	if err == nil && src.arrived != nil {
 		err = src.arrived()
