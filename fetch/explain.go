@@ -57,7 +57,7 @@ func statusHint(e *statusError, ref reference.Ref) string {
 	case ref.Path == "":
 		return ""
 	case e.status == http.StatusUnauthorized, e.status == http.StatusForbidden:
-		return fmt.Sprintf("check the spelling of %s; if it is private: sbx cannot log in to registries yet", ref.FamiliarName())
+		return fmt.Sprintf("check the spelling of %s; if it is private: sbx login%s", ref.FamiliarName(), loginArgument(ref.Domain))
 	case e.status == http.StatusNotFound && e.code == codeNameUnknown:
 		return fmt.Sprintf("there is no repository %s; check the spelling", ref.FamiliarName())
 	case e.status == http.StatusNotFound && ref.Digest.IsZero():
@@ -65,6 +65,16 @@ func statusHint(e *statusError, ref reference.Ref) string {
 	}
 	return ""
 }
+
+// loginArgument is what sbx login takes for a registry.
+func loginArgument(domain string) string {
+	if domain == hubDomain {
+		return ""
+	}
+	return " " + domain
+}
+
+const plainHint = "sbx speaks plain http only to registries on this machine (localhost); for others set insecure = true in config.toml"
 
 const codeNameUnknown = "NAME_UNKNOWN"
 
@@ -83,7 +93,7 @@ func networkHint(err error) string {
 	case errors.As(err, &invalid):
 		return "the server could not prove who it is; check its name and this machine's clock"
 	case errors.Is(err, http.ErrSchemeMismatch), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return "sbx speaks plain http only to registries on this machine (localhost); others need https"
+		return plainHint
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, errStalled), errors.Is(err, errEndless):
 		return "check that the server runs and that this network reaches it; behind a proxy set HTTPS_PROXY"
 	}

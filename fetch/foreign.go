@@ -64,7 +64,7 @@ func (g *guard) exchange(ctx context.Context, challenge map[string]string) (stri
 	if err != nil {
 		return "", err
 	}
-	h := http.Client{Transport: g, CheckRedirect: func(*http.Request, []*http.Request) error { return nil }}
+	h := http.Client{Transport: g, CheckRedirect: followAll}
 	resp, err := h.Do(req)
 	if err != nil {
 		return "", err
@@ -73,34 +73,41 @@ func (g *guard) exchange(ctx context.Context, challenge map[string]string) (stri
 	if resp.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("GET %s: %d", publicURL(realm), resp.StatusCode)
 	}
-	return readToken(resp.Body)
+	got, err := readToken(resp.Body)
+	return got.text, err
+}
+
+// token is a token server's answer.
+type token struct {
+	Token       string `json:"token"`
+	AccessToken string `json:"access_token"`
+	Refresh     string `json:"refresh_token"`
+	ExpiresIn   int64  `json:"expires_in"` // seconds; 0: it does not say
+
+	text string // one of the two
 }
 
 // readToken reads a token server's answer. A token that could not stand in a header is
 // none.
-func readToken(body io.Reader) (string, error) {
+func readToken(body io.Reader) (token, error) {
 	b, err := io.ReadAll(io.LimitReader(body, maxToken+1))
 	if err != nil {
-		return "", err
+		return token{}, err
 	}
 	if len(b) > maxToken {
-		return "", errors.New("the token is too large")
+		return token{}, errors.New("the token is too large")
 	}
-	var answer struct {
-		Token       string `json:"token"`
-		AccessToken string `json:"access_token"`
-	}
+	var answer token
 	if err := json.Unmarshal(b, &answer); err != nil {
-		return "", err
+		return token{}, fmt.Errorf("the answer is no token: %w", err)
 	}
-	token := answer.Token
-	if token == "" {
-		token = answer.AccessToken
+	if answer.text = answer.Token; answer.text == "" {
+		answer.text = answer.AccessToken
 	}
-	if token == "" || !every(token, func(c byte) bool { return c > ' ' && c < 0x7f }) {
-		return "", errors.New("the answer holds no token")
+	if answer.text == "" || !every(answer.text, func(c byte) bool { return c > ' ' && c < 0x7f }) {
+		return token{}, errors.New("the answer holds no token")
 	}
-	return token, nil
+	return answer, nil
 }
 
 // bearerChallenge returns the parameters of a Bearer challenge that comes with a 401.

@@ -85,8 +85,8 @@ func FuzzToken(f *testing.F) {
 	f.Add([]byte(`{"token":"a"}`))
 	f.Add([]byte(`{"access_token":"a\r\nb"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if token, err := readToken(bytes.NewReader(b)); err == nil && (token == "" || strings.ContainsAny(token, " \r\n\x00")) {
-			t.Fatalf("readToken(%q) = %q", b, token)
+		if got, err := readToken(bytes.NewReader(b)); err == nil && (got.text == "" || strings.ContainsAny(got.text, " \r\n\x00")) {
+			t.Fatalf("readToken(%q) = %q", b, got.text)
 		}
 	})
 }

@@ -17,20 +17,21 @@ const (
 	maxControlBody = 8 << 20
 )
 
-// guard is the lowest of our round trippers: every request of this package and of the
-// protocol library passes it. It refuses what policy forbids, takes credentials off
+// guard is the lowest of our round trippers: every request of this package passes it. It refuses what policy forbids, takes credentials off
 // requests that leave the host that was named, tries again what may succeed later, and
 // ends what stalls.
 //
-// Who may carry a credential is decided here and nowhere above: home gets what the
-// protocol library adds, any other host only a token that the guard itself got,
-// anonymously, where that host said.
+// Who may carry a credential is decided here and nowhere above: home gets what the session
+// adds, so does the token server that the session has found legitimate, any other host
+// only a token that the guard itself got, anonymously, where that host said.
 type guard struct {
 	base      http.RoundTripper
+	homeBase  http.RoundTripper // for home
 	clock     clock
 	userAgent string
 	home      string // host[:port] that the user named, lower case
 	plain     bool   // the user typed an http URL
+	insecure  bool   // the user lets home speak plain http
 	// homeInside is set once home was reached at an address of an inner network:
 	// then its storage may be in there, too.
 	homeInside atomic.Bool
@@ -43,7 +44,7 @@ func (g *guard) RoundTrip(in *http.Request) (*http.Response, error) {
 	if err := g.admit(in, trusted); err != nil {
 		return nil, err
 	}
-	if trusted {
+	if trusted || g.isTokenServer(in) {
 		return g.insist(in, func(out *http.Request) {})
 	}
 	host := dialAddress(in.URL)
@@ -53,7 +54,7 @@ func (g *guard) RoundTrip(in *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	challenge, challenged := bearerChallenge(resp)
-	// The protocol library must not answer it: it would ask in home's name.
+	// The session must not answer it: it would ask in home's name.
 	resp.Header.Del("Www-Authenticate")
 	if !challenged || previous(in) == nil || g.isHome(in.URL) || in.Body != nil {
 		return resp, nil
@@ -87,10 +88,10 @@ func (g *guard) insist(in *http.Request, prepare func(out *http.Request)) (*http
 		wait := pause(try)
 		switch {
 		case err != nil:
-			if try == maxTries || in.Body != nil || !retryable(in.Context(), err) {
+			if try == maxTries || sentOnce(in) || !retryable(in.Context(), err) {
 				return nil, err
 			}
-		case !retryableStatus(resp.StatusCode) || try == maxTries || in.Body != nil:
+		case !retryableStatus(resp.StatusCode) || try == maxTries || sentOnce(in):
 			return resp, nil
 		default:
 			if asked, ok := parseRetryAfter(resp.Header.Get("Retry-After"), g.clock.now()); ok {
@@ -105,8 +106,17 @@ func (g *guard) insist(in *http.Request, prepare func(out *http.Request)) (*http
 		if err := g.clock.sleep(in.Context(), wait); err != nil {
 			return nil, err
 		}
+		if in.Body != nil {
+			if in.Body, err = in.GetBody(); err != nil {
+				return nil, err
+			}
+		}
 	}
 }
+
+// sentOnce reports whether the request's body cannot be had again. Whoever streams one
+// takes up the upload himself.
+func sentOnce(in *http.Request) bool { return in.Body != nil && in.GetBody == nil }
 
 // once sends in one time.
 func (g *guard) once(in *http.Request, prepare func(out *http.Request)) (*http.Response, error) {
@@ -123,7 +133,16 @@ func (g *guard) once(in *http.Request, prepare func(out *http.Request)) (*http.R
 		watch.deadline = g.clock.after(controlDeadline, func() { cancel(errEndless) })
 	}
 	alarm := g.clock.after(stallAfter, func() { cancel(errStalled) })
-	resp, err := g.base.RoundTrip(out)
+	sent := &sentBody{ReadCloser: out.Body, alarm: alarm}
+	if out.Body != nil {
+		out.Body = sent
+	}
+	base := g.base
+	if g.isHome(in.URL) {
+		base = g.homeBase
+	}
+	resp, err := base.RoundTrip(out)
+	sent.answered.Store(true)
 	alarm.Stop()
 	if err != nil {
 		watch.stop()
@@ -153,10 +172,10 @@ func (g *guard) admit(in *http.Request, trusted bool) error {
 		return &policyError{text: fmt.Sprintf("refuse redirect to %s: it carries a password", shown)}
 	case before != nil && before.URL.Scheme == "https" && u.Scheme == "http":
 		return &policyError{text: fmt.Sprintf("refuse redirect from https to %s", shown)}
-	case u.Scheme == "http" && !g.plain && !isLoopback(host):
+	case u.Scheme == "http" && !g.plain && !isLoopback(host) && !(g.insecure && g.isHome(u)):
 		return &policyError{
 			text: fmt.Sprintf("refuse plain http to %s", u.Host),
-			hint: "sbx speaks plain http only to registries on this machine (localhost); others need https",
+			hint: plainHint,
 		}
 	case !trusted && !isLoopback(hostOf(g.home)) && isInnermost(host):
 		return &policyError{text: fmt.Sprintf("refuse %s: %s points to this machine", shown, g.home)}
@@ -174,6 +193,13 @@ func (g *guard) trusted(in *http.Request) bool {
 		}
 	}
 	return true
+}
+
+// isTokenServer tells whether in goes, on no detour, to the token server that it was made
+// for.
+func (g *guard) isTokenServer(in *http.Request) bool {
+	server, ok := in.Context().Value(tokenServerKey{}).(string)
+	return ok && previous(in) == nil && server == in.URL.Scheme+"://"+dialAddress(in.URL)
 }
 
 // isHome compares host and port, a missing port being the scheme's.

@@ -383,9 +383,12 @@ func TestDialer(t *testing.T) {
 		checkSource(t, got)
 		got.Close()
 	}
-	c := newClient("registry.test", true, Options{}.withDefaults())
+	c, err := newClient("registry.test", true, Options{}.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer c.close()
-	_, err := c.get(t.Context(), &url.URL{Scheme: "http", Host: "127.0.0.1:" + port}, http.Header{})
+	_, err = c.get(t.Context(), &url.URL{Scheme: "http", Host: "127.0.0.1:" + port}, http.Header{})
 	var policy *policyError
 	if !errors.As(err, &policy) {
 		t.Errorf("got %v", err)

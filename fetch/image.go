@@ -20,9 +20,22 @@ func wireDigest(d reference.Digest) digest.Digest { return digest.Digest(d.Strin
 // Image is the image of one platform, its manifest read and verified. It is the Source
 // that the store pulls from.
 type Image struct {
+	root     ocispec.Descriptor // what the name stands for: manifest, or an index with it
 	manifest ocispec.Descriptor
 	body     []byte
 	blobs    blobSource
+	owner    io.Closer // closed with the image; may be nil
+}
+
+// Root is the digest that the image's name stood for when it was asked for: that of the
+// index which the image was chosen in, or of the image itself. It is zero for images that
+// come from no registry.
+func (i *Image) Root() reference.Digest {
+	d, err := reference.ParseDigest(string(i.root.Digest))
+	if err != nil {
+		return reference.Digest{}
+	}
+	return d
 }
 
 // blobSource is where an Image's blobs lie.
@@ -61,7 +74,13 @@ func (i *Image) Blob(ctx context.Context, d ocispec.Descriptor, offset int64) (i
 }
 
 // Close releases connections and files. Close the readers that Blob returned before.
-func (i *Image) Close() error { return i.blobs.close() }
+func (i *Image) Close() error {
+	err := i.blobs.close()
+	if i.owner != nil {
+		err = errors.Join(err, i.owner.Close())
+	}
+	return err
+}
 
 // exactReader yields exactly left bytes and then EOF, or an error.
 type exactReader struct {

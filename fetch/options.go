@@ -19,7 +19,30 @@ type Options struct {
 	TempDir   string           // for compressed archives while they are open; "": os.TempDir
 	UserAgent string           // "": "sbx"
 
+	// Registries are how certain registries are reached, by the host[:port] that references
+	// call them.
+	Registries map[string]Reach
+	// Credentials returns what convinces the registry that references call host, for one of
+	// its repositories; zero if there is nothing. nil: always nothing.
+	Credentials func(ctx context.Context, host, path string) (Credential, error)
+
+	reach Reach // of the registry at hand
 	hooks hooks
+}
+
+// Reach is how one registry is reached. The zero value is https with the system's
+// authorities.
+type Reach struct {
+	Mirrors      []string // host[:port][/prefix], asked before it for what is pulled
+	Insecure     bool     // plain http and certificates that prove nothing will do
+	CAFiles      []string // PEM; trusted beside the system's authorities
+	TokenServers []string // hosts that may be sent its password, beside the usual ones
+}
+
+// at returns o with the way to one registry chosen.
+func (o Options) at(domain string) Options {
+	o.reach = o.Registries[domain]
+	return o
 }
 
 // hooks replace what tests cannot have: time, name resolution, a trusted authority.

@@ -9,11 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
+	"sync"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"sbx/reference"
@@ -25,35 +22,55 @@ const (
 	hubRegistry = "registry-1.docker.io"
 )
 
-// Registry finds the image that ref names for o.Platform: it asks anonymously, resolves
-// tag and index once, and everything after goes by digest. Errors are *Error.
-func Registry(ctx context.Context, ref reference.Ref, o Options) (*Image, error) {
-	o = o.withDefaults()
-	host := ref.Domain
-	if host == hubDomain {
-		host = hubRegistry
-	}
-	r := &registry{client: newClient(host, false, o), host: host, ref: ref}
-	image, err := r.image(ctx, normalize(o.Platform))
-	if err != nil {
-		r.client.close()
-		return nil, r.fail("pull "+ref.String(), err)
-	}
-	return image, nil
-}
-
-// registry is one repository of one registry.
+// registry is one repository of one registry: the one that a reference names, or a
+// mirror of it.
 type registry struct {
-	client *client
-	host   string
-	ref    reference.Ref
+	client  *client
+	session *session
+	host    string
+	path    string // of the repository there
+	ref     reference.Ref
+
+	opening sync.Mutex
+	opened  bool
+	// unread is why the credential could not be had.
+	unread error
 }
 
-func (r *registry) image(ctx context.Context, want ocispec.Platform) (*Image, error) {
-	if err := r.authenticate(ctx); err != nil {
+// reachRegistry is the way to ref's repository at host, which references call domain.
+func reachRegistry(ref reference.Ref, domain, path string, o Options) (*registry, error) {
+	host := registryHost(domain)
+	o = o.at(domain)
+	c, err := newClient(host, false, o)
+	if err != nil {
 		return nil, err
 	}
-	root, doc, body, err := r.root(ctx)
+	return &registry{client: c, host: host, path: path, ref: ref}, nil
+}
+
+// open makes the session, once, with the credential for domain.
+func (r *registry) open(ctx context.Context, domain string, o Options, scopes ...string) error {
+	r.opening.Lock()
+	defer r.opening.Unlock()
+	if r.opened {
+		return nil
+	}
+	credential, err := o.credential(ctx, domain, r.path)
+	r.unread = err
+	r.session = r.client.newSession(r.host, credential, o.at(domain))
+	if err := r.session.open(ctx, scopes...); err != nil {
+		return err
+	}
+	r.opened = true
+	return nil
+}
+
+// scope is what a token for the repository is asked for (distribution's token
+// specification); actions is "pull" or "pull,push".
+func (r *registry) scope(actions string) string { return "repository:" + r.path + ":" + actions }
+
+func (r *registry) image(ctx context.Context, which string, want ocispec.Platform) (*Image, error) {
+	root, doc, body, err := r.root(ctx, which)
 	if err != nil {
 		return nil, err
 	}
@@ -62,41 +79,18 @@ func (r *registry) image(ctx context.Context, want ocispec.Platform) (*Image, er
 	if err != nil {
 		return nil, err
 	}
-	return &Image{manifest: d, body: body, blobs: r}, nil
+	return &Image{root: root, manifest: d, body: body}, nil
 }
 
-// authenticate asks the registry how it wants to be talked to and gets an anonymous
-// token where it wants one.
-func (r *registry) authenticate(ctx context.Context) error {
-	options := []name.Option{name.StrictValidation}
-	if isLoopback(hostOf(r.host)) {
-		options = append(options, name.Insecure) // https first, then http
-	}
-	host, err := name.NewRegistry(r.host, options...)
-	if err != nil {
-		return err
-	}
-	scopes := []string{host.Repo(r.ref.Path).Scope(transport.PullScope)}
-	through, err := transport.NewWithContext(ctx, host, authn.Anonymous, r.client.guard, scopes)
-	if err != nil {
-		return err
-	}
-	r.client.through = through
-	return nil
-}
-
-// root gets what the reference names.
-func (r *registry) root(ctx context.Context) (ocispec.Descriptor, document, []byte, error) {
-	which := r.ref.Tag
-	if !r.ref.Digest.IsZero() {
-		which = r.ref.Digest.String()
-	}
+// root gets what a tag or a digest names.
+func (r *registry) root(ctx context.Context, which string) (ocispec.Descriptor, document, []byte, error) {
 	body, header, err := r.manifest(ctx, which)
 	if err != nil {
 		return ocispec.Descriptor{}, document{}, nil, err
 	}
-	digest := r.ref.Digest
-	if digest.IsZero() {
+	digest, err := reference.ParseDigest(which)
+	if err != nil {
+		digest = reference.Digest{}
 		if said := header.Get("Docker-Content-Digest"); said != "" {
 			if digest, err = reference.ParseDigest(said); err != nil {
 				return ocispec.Descriptor{}, document{}, nil, fmt.Errorf("read the manifest's Docker-Content-Digest: %w", err)
@@ -135,7 +129,7 @@ func (r *registry) load(ctx context.Context, d ocispec.Descriptor) (document, []
 
 // manifest gets the manifest of a tag or a digest.
 func (r *registry) manifest(ctx context.Context, which string) ([]byte, http.Header, error) {
-	resp, err := r.client.get(ctx, r.url("manifests", which), http.Header{"Accept": {strings.Join(manifestTypes, ", ")}})
+	resp, err := r.client.get(ctx, r.url("manifests", which), acceptManifests())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,13 +147,12 @@ func (r *registry) manifest(ctx context.Context, which string) ([]byte, http.Hea
 	return body, resp.Header, nil
 }
 
-// url leaves the scheme to the authenticated transport, which knows what the registry
-// speaks.
 func (r *registry) url(kind, which string) *url.URL {
-	return &url.URL{Scheme: "https", Host: r.host, Path: "/v2/" + r.ref.Path + "/" + kind + "/" + which}
+	return &url.URL{Scheme: r.session.scheme, Host: r.host, Path: "/v2/" + r.path + "/" + kind + "/" + which}
 }
 
-func (r *registry) open(ctx context.Context, d ocispec.Descriptor, digest reference.Digest, offset int64) (io.ReadCloser, error) {
+// blob reads a blob from offset on.
+func (r *registry) blob(ctx context.Context, d ocispec.Descriptor, digest reference.Digest, offset int64) (io.ReadCloser, error) {
 	if offset == d.Size {
 		return http.NoBody, nil
 	}
@@ -175,13 +168,4 @@ func (r *registry) open(ctx context.Context, d ocispec.Descriptor, digest refere
 		return nil, err
 	}
 	return s, nil
-}
-
-func (r *registry) fail(op string, err error) error {
-	return explain(op, r.host, r.ref, err)
-}
-
-func (r *registry) close() error {
-	r.client.close()
-	return nil
 }

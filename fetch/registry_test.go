@@ -498,7 +498,7 @@ func TestRegistryErrors(t *testing.T) {
 		want   string
 		hint   string
 	}{
-		{"unauthorized", 401, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`, "401 Unauthorized: authentication required", "cannot log in"},
+		{"unauthorized", 401, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`, "401 Unauthorized: authentication required", "sbx login registry.test"},
 		{"denied", 403, `{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}`, "403 Forbidden: requested access", "check the spelling of registry.test/app"},
 		{"no tag", 404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`, "404 Not Found: manifest unknown", "check that registry.test/app has the tag latest"},
 		{"no repository", 404, `{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`, "404 Not Found: repository name", "there is no repository registry.test/app"},

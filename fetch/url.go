@@ -33,7 +33,10 @@ func openURL(ctx context.Context, location string, o Options) (*Opened, error) {
 	case u.User != nil:
 		return nil, &Error{Op: op, Cause: errors.New("the URL carries a password"), hint: "passwords in URLs end up in records and listings; download the file yourself and give its path"}
 	}
-	c := newClient(u.Host, u.Scheme == "http", o)
+	c, err := newClient(u.Host, u.Scheme == "http", o)
+	if err != nil {
+		return nil, &Error{Op: op, Cause: err}
+	}
 	fail := func(err error) error { return explain(op, u.Host, reference.Ref{}, err) }
 	s := &stream{ctx: ctx, client: c, url: u, size: -1, remember: true}
 	opened, err := openStream(ctx, s, publicURL(u), o, fail)

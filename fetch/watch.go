@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 )
 
 // watchedBody ends a body that stalls and, unless left is negative, one that is longer
@@ -78,4 +79,19 @@ func ringCause(ctx context.Context, err error) error {
 		return cause
 	}
 	return err
+}
+
+// sentBody puts off the alarm for as long as the other side takes data.
+type sentBody struct {
+	io.ReadCloser
+	alarm    timer
+	answered atomic.Bool // the alarm is no longer set: some of the body may still go out
+}
+
+// Read implements io.Reader.
+func (b *sentBody) Read(p []byte) (int, error) {
+	if !b.answered.Load() {
+		b.alarm.Reset(stallAfter)
+	}
+	return b.ReadCloser.Read(p)
 }
