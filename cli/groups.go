@@ -18,6 +18,7 @@ func imageGroup() command {
 		inspectTypeCommand(typeImage, "IMAGE", "images"),
 		renamed(imagesCommand(), "ls", "list"),
 		pullCommand(),
+		pushCommand(),
 		renamed(rmiCommand(), "rm", "remove"),
 	}}
 }

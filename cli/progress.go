@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/term"
 
+	"sbx/fetch"
 	"sbx/reference"
 	"sbx/store"
 )
@@ -81,7 +82,7 @@ func (p *progress) event(e store.Event) {
 // advancing reports whether an event only says how far a step has come. Docker
 // writes no line for those without a terminal.
 func advancing(e store.Event) bool {
-	return e.Status == store.StatusDownloading || e.Status == store.StatusExtracting
+	return e.Status == store.StatusDownloading || e.Status == store.StatusExtracting || e.Status == fetch.StatusPushing
 }
 
 // draw writes all layers over what was drawn before, in one write.

@@ -105,7 +105,11 @@ func (r *resolver) image(ctx context.Context, typed string) (store.Image, error)
 // pull fetches the image that ref names, and says what Docker says.
 func (r *resolver) pull(ctx context.Context, ref reference.Ref) (img store.Image, err error) {
 	err = interruptible(ctx, func(ctx context.Context) error {
-		src, err := fetch.Registry(ctx, ref, r.fetchOptions())
+		options, err := r.client.fetchOptions(r.platform)
+		if err != nil {
+			return err
+		}
+		src, err := fetch.Registry(ctx, ref, options)
 		if err != nil {
 			return err
 		}
@@ -127,10 +131,6 @@ func (r *resolver) pull(ctx context.Context, ref reference.Ref) (img store.Image
 		return r.checkPlatform(img)
 	})
 	return img, err
-}
-
-func (r *resolver) fetchOptions() fetch.Options {
-	return fetch.Options{Platform: r.platform, UserAgent: program + "/" + release()}
 }
 
 // located finds the image of a file, a folder or a URL. One that is here is used
@@ -178,7 +178,11 @@ func withoutName(err error, name string) error {
 }
 
 func (r *resolver) importFrom(ctx context.Context, location, name, state string) (store.Image, error) {
-	opened, err := fetch.Open(ctx, location, r.fetchOptions())
+	options, err := r.client.fetchOptions(r.platform)
+	if err != nil {
+		return store.Image{}, err
+	}
+	opened, err := fetch.Open(ctx, location, options)
 	if err != nil {
 		return store.Image{}, err
 	}

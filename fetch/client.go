@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -35,7 +36,7 @@ type client struct {
 // o.reach says. plain allows http to any host. An error is about the authorities' file.
 func newClient(home string, plain bool, o Options) (*client, error) {
 	g := &guard{clock: o.hooks.clock, userAgent: o.UserAgent, home: strings.ToLower(home), plain: plain, insecure: o.reach.Insecure}
-	authorities, err := trusted(o.hooks.tls, o.reach.CAFiles)
+	authorities, err := trusted(o.hooks.tls, append(o.reach.CAFiles, authoritiesOf(home, o.CADirs)...))
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +68,21 @@ func (c *client) newSession(host string, credential Credential, o Options) *sess
 	c.through = s
 	return s
 }
+
+// authoritiesOf finds the files of dirs that are for one host.
+func authoritiesOf(host string, dirs []string) []string {
+	var files []string
+	for _, dir := range dirs {
+		found, err := filepath.Glob(filepath.Join(dir, escapeGlob(host), "*.crt"))
+		if err == nil {
+			files = append(files, found...)
+		}
+	}
+	return files
+}
+
+// escapeGlob lets the brackets of an IPv6 address mean themselves.
+func escapeGlob(s string) string { return strings.ReplaceAll(s, "[", `\[`) }
 
 // trusted adds authorities to base, which may be nil.
 func trusted(base *tls.Config, files []string) (*tls.Config, error) {

@@ -221,6 +221,11 @@ func isLayerType(t string) bool {
 	return false
 }
 
+// isForeignType reports whether a layer lies somewhere else by its nature.
+func isForeignType(t string) bool {
+	return strings.HasPrefix(t, ociForeign) || strings.HasPrefix(t, dockerForeign)
+}
+
 // bareType strips a media type of its parameters.
 func bareType(s string) string {
 	t, _, err := mime.ParseMediaType(s)

@@ -22,6 +22,8 @@ type Options struct {
 	// Registries are how certain registries are reached, by the host[:port] that references
 	// call them.
 	Registries map[string]Reach
+	// CADirs hold, for each host[:port], a directory of that name with authorities (*.crt).
+	CADirs []string
 	// Credentials returns what convinces the registry that references call host, for one of
 	// its repositories; zero if there is nothing. nil: always nothing.
 	Credentials func(ctx context.Context, host, path string) (Credential, error)

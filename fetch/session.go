@@ -4,6 +4,7 @@ package fetch
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -53,8 +54,9 @@ func (s *session) open(ctx context.Context, scopes ...string) error {
 			if first == nil {
 				first = err
 			}
-			if ctx.Err() != nil {
-				break
+			var invalid *tls.CertificateVerificationError
+			if ctx.Err() != nil || errors.As(err, &invalid) { // then it does speak TLS
+				return err
 			}
 			continue
 		}

@@ -3,16 +3,11 @@
 package tests
 
 import (
-	"bufio"
-	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 
@@ -113,36 +108,4 @@ func readLayout(dir string) (v1.Image, *v1.Platform, error) {
 	}
 	image, err := index.Image(m.Manifests[0].Digest)
 	return image, m.Manifests[0].Platform, err
-}
-
-var listening = regexp.MustCompile(`listening on (127\.0\.0\.1:[0-9]+)`)
-
-// distribution: starts the reference registry on a port of 127.0.0.1, and sets
-// DISTRIBUTION to its address.
-func distributionCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 0 {
-		ts.Fatalf("usage: distribution")
-	}
-	dir := ts.MkAbs("distribution")
-	ts.Check(os.Mkdir(dir, 0o755))
-	config := filepath.Join(dir, "config.yml")
-	ts.Check(os.WriteFile(config, fmt.Appendf(nil, "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: %s\nhttp:\n  addr: 127.0.0.1:0\n", dir), 0o644))
-	cmd := exec.Command("docker-registry", "serve", config)
-	said, err := cmd.StderrPipe()
-	ts.Check(err)
-	ts.Check(cmd.Start())
-	ts.Defer(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	var log strings.Builder
-	for lines := bufio.NewScanner(said); lines.Scan(); {
-		log.WriteString(lines.Text() + "\n")
-		if m := listening.FindStringSubmatch(lines.Text()); m != nil {
-			ts.Setenv("DISTRIBUTION", m[1])
-			go io.Copy(io.Discard, said)
-			return
-		}
-	}
-	ts.Fatalf("docker-registry did not start:\n%s", log.String())
 }

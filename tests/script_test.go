@@ -98,6 +98,7 @@ func scripts(dir, rung string) testscript.Params {
 			"distribution": distributionCommand,
 			"exits":        exitsCommand,
 			"leaks":        leaksCommand,
+			"mkconfig":     mkconfigCommand,
 			"mkimage":      mkimageCommand,
 			"mktar":        mktarCommand,
 			"need":         needCommand,
@@ -163,7 +164,7 @@ func removeTree(dir string) {
 
 // TestScriptNames holds the scripts to their names: COMMAND_BEHAVIOUR.
 func TestScriptNames(t *testing.T) {
-	commands := []string{"run", "pull", "images", "rmi", "ps", "rm", "inspect", "version", "info", "hint", "help", "host", "store", "volume"}
+	commands := []string{"run", "pull", "images", "rmi", "ps", "rm", "inspect", "version", "info", "hint", "help", "host", "store", "volume", "push", "login", "manifest", "search"}
 	for _, dir := range []string{"script", "script/alone"} {
 		files, err := filepath.Glob(dir + "/*")
 		if err != nil {
