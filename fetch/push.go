@@ -59,7 +59,7 @@ type PushOptions struct {
 // is not sent. Push goes to the registry itself, not to its mirrors.
 func (r *Repository) Push(ctx context.Context, ref reference.Ref, root reference.Digest, src BlobSource, o PushOptions) (ocispec.Descriptor, error) {
 	w := r.home()
-	p := &push{registry: w.registry, src: src, o: o}
+	p := &delivery{registry: w.registry, src: src, o: o}
 	d, err := p.run(ctx, ref, root, func() error { return w.open(ctx, w.domain, r.o, p.scopes()...) })
 	if err != nil {
 		return ocispec.Descriptor{}, w.explainPush("push "+ref.String(), ref, err)
@@ -77,8 +77,8 @@ func (r *registry) explainPush(op string, ref reference.Ref, err error) error {
 	return err
 }
 
-// push is one Push.
-type push struct {
+// delivery is one Push.
+type delivery struct {
 	*registry
 	src BlobSource
 	o   PushOptions
@@ -94,7 +94,7 @@ type outgoing struct {
 	body      []byte
 }
 
-func (p *push) run(ctx context.Context, ref reference.Ref, root reference.Digest, open func() error) (ocispec.Descriptor, error) {
+func (p *delivery) run(ctx context.Context, ref reference.Ref, root reference.Digest, open func() error) (ocispec.Descriptor, error) {
 	if err := p.collect(root, 0); err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -119,7 +119,7 @@ func (p *push) run(ctx context.Context, ref reference.Ref, root reference.Digest
 }
 
 // collect reads what is to be pushed, from the top, and sorts it for the way.
-func (p *push) collect(digest reference.Digest, depth int) error {
+func (p *delivery) collect(digest reference.Digest, depth int) error {
 	if slices.ContainsFunc(p.documents, func(d outgoing) bool { return d.digest == digest }) {
 		return nil
 	}
@@ -156,7 +156,7 @@ func (p *push) collect(digest reference.Digest, depth int) error {
 	return nil
 }
 
-func (p *push) document(digest reference.Digest) ([]byte, error) {
+func (p *delivery) document(digest reference.Digest) ([]byte, error) {
 	f, err := p.src.Blob(digest)
 	if err != nil {
 		return nil, err
@@ -174,7 +174,7 @@ func (p *push) document(digest reference.Digest) ([]byte, error) {
 
 // scopes are what a token must be good for: this repository, and reading those that blobs
 // may be mounted from.
-func (p *push) scopes() []string {
+func (p *delivery) scopes() []string {
 	scopes := []string{p.scope("pull,push")}
 	for _, d := range p.blobs {
 		digest, _ := reference.ParseDigest(string(d.Digest)) // parseDocument has
@@ -188,7 +188,7 @@ func (p *push) scopes() []string {
 }
 
 // pushBlobs uploads what is missing, several at once.
-func (p *push) pushBlobs(ctx context.Context) error {
+func (p *delivery) pushBlobs(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxUploads)
 	var uploads []*upload
@@ -197,7 +197,7 @@ func (p *push) pushBlobs(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		u := &upload{push: p, d: d, digest: digest, quiet: !isLayerType(d.MediaType)}
+		u := &upload{delivery: p, d: d, digest: digest, quiet: !isLayerType(d.MediaType)}
 		if !u.quiet {
 			u.tell(StatusPreparing, 0)
 		}
@@ -215,7 +215,7 @@ func (p *push) pushBlobs(ctx context.Context) error {
 }
 
 // putManifest stores a manifest under a tag or its digest.
-func (p *push) putManifest(ctx context.Context, name string, d outgoing) error {
+func (p *delivery) putManifest(ctx context.Context, name string, d outgoing) error {
 	header := http.Header{"Content-Type": {d.mediaType}}
 	resp, err := p.client.send(ctx, http.MethodPut, p.url("manifests", name), header, bytes.NewReader(d.body))
 	if err != nil {

@@ -33,7 +33,7 @@ const (
 
 // upload brings one blob to the registry (distribution-spec, "Pushing blobs").
 type upload struct {
-	*push
+	*delivery
 	d      ocispec.Descriptor
 	digest reference.Digest
 	quiet  bool // a config: Docker shows no line for it

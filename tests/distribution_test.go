@@ -30,7 +30,8 @@ var listening = regexp.MustCompile(`listening on (127\.0\.0\.1:[0-9]+)`)
 
 // distribution [-tls] [USER:PASSWORD...]: starts the reference registry on a port of
 // 127.0.0.1, with a certificate of an authority of its own, or for these users only, and
-// sets DISTRIBUTION to its address and DISTRIBUTION_CA to the authority's file.
+// sets DISTRIBUTION to its address, DISTRIBUTION_DIR to its folder and DISTRIBUTION_CA to
+// the authority's file.
 func distributionCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("usage: distribution [-tls] [USER:PASSWORD...]")
@@ -48,6 +49,7 @@ func distributionCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(writePasswords(filepath.Join(dir, "htpasswd"), args))
 		config += fmt.Sprintf("auth:\n  htpasswd:\n    realm: test\n    path: %s/htpasswd\n", dir)
 	}
+	ts.Setenv("DISTRIBUTION_DIR", dir)
 	file := filepath.Join(dir, "config.yml")
 	ts.Check(os.WriteFile(file, []byte(config), 0o600))
 	cmd := exec.Command("docker-registry", "serve", file)
