@@ -11,6 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrInUse says that a tree on NFS cannot be removed yet, because some process
+// still has a file of it open or runs it.
+var ErrInUse = errors.New("a program still runs from it or has a file open")
+
 // EntryError says which entry of an archive could not be unpacked, and wraps the
 // cause; an errno (no space left, quota exceeded) is found with errors.Is.
 type EntryError struct {

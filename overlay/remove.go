@@ -124,6 +124,9 @@ func removeSimple(dir int, e dirent, l *level) (gone bool, err error) {
 		case unix.EINTR:
 			continue
 		case unix.EBUSY:
+			if strings.HasPrefix(e.name, nfsPrefix) {
+				return false, ErrInUse
+			}
 			return false, errMount
 		case unix.EACCES, unix.EPERM:
 			if l == nil || l.forced {
@@ -142,6 +145,11 @@ var (
 	errMount = errors.New("something is mounted there")
 	errMoved = errors.New("a directory was moved while it was being removed")
 )
+
+// nfsPrefix begins the names of files that have been removed and that some
+// process still has open or runs. A server of NFS keeps no such files, so its
+// client does, until then (Linux Documentation/filesystems/nfs, "sillyrename").
+const nfsPrefix = ".nfs"
 
 // push goes into the directory name in dir.
 func (r *remover) push(dir int, name string) error {

@@ -194,6 +194,25 @@ func TestRemoveAllStopsAtMounts(t *testing.T) {
 	}
 }
 
+// A file that NFS keeps because a program runs from it cannot be removed before
+// the program ends. A mount refuses in the same way.
+func TestRemoveAllInUse(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	base := layerDir(t, dir("tree"), file("tree/.nfs0001", ""))
+	kept := filepath.Join(base, "tree/.nfs0001")
+	if err := unix.Mount(kept, kept, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeIn(t.Context(), t, base, "tree"); !errors.Is(err, ErrInUse) {
+		t.Errorf("error %v, want that it is in use", err)
+	}
+	if err := errors.Join(unix.Unmount(kept, 0), removeIn(t.Context(), t, base, "tree")); err != nil {
+		t.Error(err)
+	}
+}
+
 // overlayfs leaves a directory of mode 000 in its work directory. Its owner can
 // remove it, as the plain user.
 func TestRemoveAllOverlayWork(t *testing.T) {

@@ -96,10 +96,14 @@ func (st *stage) publish(ctx context.Context, s *Store, id reference.Digest, r l
 	}
 }
 
-// discard removes the stage. The record goes last: while it is there, it is locked.
+// discard removes the stage. The record goes last: while it is there, it is locked. What
+// a program of the tree still runs from stays, and the next command removes it.
 func (st *stage) discard(ctx context.Context, s *Store) error {
 	defer st.record.Close()
 	if err := s.removeTree(context.WithoutCancel(ctx), st.dir, rootDir); err != nil {
+		if errors.Is(err, overlay.ErrInUse) {
+			return nil
+		}
 		return err
 	}
 	names, err := os.ReadDir(st.dir)

@@ -139,6 +139,9 @@ func (s *Store) create() error {
 			return err
 		}
 	}
+	if err := s.checkLinks(); err != nil {
+		return err
+	}
 	if err := s.replace("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)); err != nil {
 		return err
 	}
@@ -147,6 +150,19 @@ func (s *Store) create() error {
 		return err
 	}
 	return s.replace(versionFile, []byte(strconv.Itoa(layoutVersion)+"\n"))
+}
+
+// checkLinks makes sure that the filesystem has symbolic links: no root filesystem can be
+// unpacked on one that has none, such as a FAT-formatted stick.
+func (s *Store) checkLinks() error {
+	link := s.path(tmpDir, "link-"+randomName())
+	if err := os.Symlink("target", link); err != nil {
+		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+			return advise(errors.New("its filesystem has no symbolic links, which every image needs"), "keep images on a disk that has them: SBX_HOME=/path/to/directory")
+		}
+		return err
+	}
+	return os.Remove(link)
 }
 
 // createTop makes the store's directory. One that exists is made private only if nothing
