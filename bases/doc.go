@@ -4,7 +4,8 @@
 //
 // The data flow:
 //
-//	Host -> a directory of links, mount points and a copy of /etc -> container.Base
+//	Host    -> a directory of links, mount points and a copy of /etc -> container.Base
+//	Collect -> programs, their interpreters and libraries            -> the tar of a root filesystem
 //
 // # Invariants
 //

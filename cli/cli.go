@@ -51,10 +51,26 @@ type action func(ctx context.Context, c *client, operands []string) error
 // commands are the commands in the order of help.
 func commands() []command {
 	return []command{
-		runCommand(), psCommand(), pullCommand(), imagesCommand(), versionCommand(), infoCommand(),
-		loginCommand(), logoutCommand(), pushCommand(),
-		containerGroup(), imageGroup(), systemGroup(), volumeGroup(),
-		doctorCommand(), inspectCommand(), rmCommand(), rmiCommand(),
+		runCommand(),
+		psCommand(),
+		pullCommand(),
+		imagesCommand(),
+		versionCommand(),
+		infoCommand(),
+		loginCommand(),
+		logoutCommand(),
+		pushCommand(),
+
+		containerGroup(),
+		imageGroup(),
+		systemGroup(),
+		volumeGroup(),
+
+		collectCommand(),
+		doctorCommand(),
+		inspectCommand(),
+		rmCommand(),
+		rmiCommand(),
 	}
 }
 
