@@ -175,7 +175,7 @@ const none = "<none>"
 
 func newImageRow(img store.Image, now time.Time, trunc bool) imageRow {
 	r := imageRow{
-		Containers: "N/A", CreatedAt: "N/A", CreatedSince: ago(created(img), now), Digest: or(string(img.Manifest.Digest), none), ID: img.ID.String(),
+		Containers: "N/A", CreatedAt: "N/A", CreatedSince: ago(created(img), now), Digest: or(img.RegistryDigest(), none), ID: img.ID.String(),
 		SharedSize: "N/A", Size: humanSize(img.Size), UniqueSize: "N/A",
 	}
 	r.Repository, r.Tag = repositoryAndTag(img.Name)

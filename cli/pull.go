@@ -34,10 +34,8 @@ type pullOptions struct {
 func (o *pullOptions) flags() []option {
 	trust := switchFlag(&o.ignored, "disable-content-trust", "", "")
 	trust.hidden = true
-	all := switchFlag(&o.allTags, "all-tags", "a", "")
-	all.hidden = true
 	return []option{
-		all, trust,
+		switchFlag(&o.allTags, "all-tags", "a", "Download all tagged images in the repository"), trust,
 		textFlag(&o.image.platform, "platform", "", "Choose the image of this platform (os/architecture[/variant])"),
 		switchFlag(&o.image.quiet, "quiet", "q", "Suppress verbose output"),
 		rungFlag(&o.image.rung),
@@ -53,9 +51,6 @@ func (o *pullOptions) run(ctx context.Context, c *client, operands []string) err
 }
 
 func (o *pullOptions) pull(ctx context.Context, c *client, typed string) error {
-	if o.allTags {
-		return &usageError{text: "--all-tags: not supported yet", hint: "name a tag", path: "sbx pull"}
-	}
 	if typed == bases.HostName {
 		return &usageError{text: fmt.Sprintf("pull %s: this image is made of the machine's own programs", typed), hint: "there is nothing to pull: sbx run host sh"}
 	}
@@ -76,6 +71,9 @@ func (o *pullOptions) pull(ctx context.Context, c *client, typed string) error {
 	if err != nil {
 		return err
 	}
+	if o.allTags {
+		return o.pullAll(ctx, c, r, typed, ref, isLocation)
+	}
 	if isLocation {
 		r.progress = c.err // what Docker has no words for is not asked for
 		img, err := r.located(ctx, location)
@@ -92,6 +90,51 @@ func (o *pullOptions) pull(ctx context.Context, c *client, typed string) error {
 	}
 	c.print("%s\n", ref)
 	return nil
+}
+
+// pullAll pulls every tag of a repository. The first that fails ends it.
+func (o *pullOptions) pullAll(ctx context.Context, c *client, r *resolver, typed string, ref reference.Ref, isLocation bool) error {
+	if isLocation || strings.HasSuffix(typed, ":"+ref.Tag) || !ref.Digest.IsZero() {
+		return &usageError{text: "tag can't be used with --all-tags/-a", path: "sbx pull"}
+	}
+	return interruptible(ctx, func(ctx context.Context) error {
+		options, err := c.fetchOptions(r.platform)
+		if err != nil {
+			return err
+		}
+		repository, err := fetch.OpenRepository(ref, options)
+		if err != nil {
+			return err
+		}
+		defer repository.Close()
+		tags, err := repository.Tags(ctx)
+		if err != nil {
+			return err
+		}
+		if len(tags) == 0 {
+			return fmt.Errorf("%s has no tags", ref.FamiliarName())
+		}
+		anyFresh := false
+		for _, tag := range tags {
+			one, err := reference.Parse(ref.Name() + ":" + tag)
+			if err != nil {
+				return err
+			}
+			img, fresh, err := r.pullFrom(ctx, repository, one)
+			if err == nil {
+				err = r.checkPlatform(img)
+			}
+			if err != nil {
+				return err
+			}
+			anyFresh = anyFresh || fresh
+		}
+		if !o.image.quiet {
+			c.print("%s\n", pullStatus(anyFresh, ref.FamiliarName()))
+		}
+		c.print("%s\n", ref.Name())
+		return nil
+	})
 }
 
 // inContext puts "verb object" before an error that does not begin so already.

@@ -247,7 +247,7 @@ func newImageRecord(st *store.Store, img store.Image) (*imageRecord, error) {
 		case tag != none:
 			r.RepoTags = append(r.RepoTags, repository+":"+tag)
 		}
-		r.RepoDigests = append(r.RepoDigests, repository+"@"+string(img.Manifest.Digest))
+		r.RepoDigests = append(r.RepoDigests, repository+"@"+img.RegistryDigest())
 	}
 	return r, nil
 }

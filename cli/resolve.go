@@ -109,28 +109,71 @@ func (r *resolver) pull(ctx context.Context, ref reference.Ref) (img store.Image
 		if err != nil {
 			return err
 		}
-		src, err := fetch.Registry(ctx, ref, options)
+		repository, err := fetch.OpenRepository(ref, options)
 		if err != nil {
 			return err
 		}
-		defer src.Close()
-		p := newProgress(r.progress, r.flags.quiet)
-		p.line("%s: Pulling from %s", or(ref.Tag, ref.Digest.String()), ref.Path)
-		before, beforeErr := r.home.Store.Image(ref.String())
-		img, err = r.home.Store.Pull(ctx, ref.String(), src, store.PullOptions{Progress: p.event})
-		p.end()
-		if err != nil {
+		defer repository.Close()
+		var fresh bool
+		if img, fresh, err = r.pullFrom(ctx, repository, ref); err != nil {
 			return err
 		}
-		p.line("Digest: %s", img.Manifest.Digest)
-		if beforeErr == nil && before.Manifest.Digest == img.Manifest.Digest {
-			p.line("Status: Image is up to date for %s", ref.Familiar())
-		} else {
-			p.line("Status: Downloaded newer image for %s", ref.Familiar())
+		if !r.flags.quiet {
+			p := newProgress(r.progress, false)
+			p.line("%s", pullStatus(fresh, ref.Familiar()))
 		}
 		return r.checkPlatform(img)
 	})
 	return img, err
+}
+
+func pullStatus(fresh bool, name string) string {
+	if fresh {
+		return "Status: Downloaded newer image for " + name
+	}
+	return "Status: Image is up to date for " + name
+}
+
+// pullFrom pulls one reference of a repository, and reports whether that brought another
+// image than was here. One that is here is only asked for by its digest, which registries
+// do not count as a pull.
+func (r *resolver) pullFrom(ctx context.Context, repository *fetch.Repository, ref reference.Ref) (img store.Image, fresh bool, err error) {
+	p := newProgress(r.progress, r.flags.quiet)
+	before, beforeErr := r.home.Store.Image(ref.String())
+	if beforeErr == nil && !before.Root.IsZero() && r.fits(before) && r.home.Store.IsComplete(before) {
+		now, err := repository.Resolve(ctx, ref)
+		if err != nil {
+			return img, false, err
+		}
+		if string(now.Digest) == before.Root.String() {
+			p.line("%s: Pulling from %s", or(ref.Tag, ref.Digest.String()), ref.Path)
+			p.line("Digest: %s", now.Digest)
+			return before, false, nil
+		}
+	}
+	src, err := repository.Image(ctx, ref)
+	if err != nil {
+		return img, false, err
+	}
+	defer src.Close()
+	p.line("%s: Pulling from %s", or(ref.Tag, ref.Digest.String()), ref.Path)
+	root := src.Root()
+	img, err = r.home.Store.Pull(ctx, ref.String(), src, store.PullOptions{Progress: p.event, Root: root})
+	p.end()
+	if err != nil {
+		return img, false, err
+	}
+	p.line("Digest: %s", root)
+	return img, beforeErr != nil || before.Manifest.Digest != img.Manifest.Digest, nil
+}
+
+// fits reports whether an image that is here is what a pull would choose: of the platform
+// asked for, or of this machine's.
+func (r *resolver) fits(img store.Image) bool {
+	if r.flags.platform == "" {
+		return img.Config.Architecture == fetch.DefaultPlatform().Architecture && img.Config.OS == fetch.DefaultPlatform().OS
+	}
+	return r.suits(img)
 }
 
 // located finds the image of a file, a folder or a URL. One that is here is used

@@ -27,6 +27,7 @@ type Image struct {
 	Size     int64                     // bytes of its layers, unpacked
 	Pulled   time.Time                 // when it got its name
 	Origin   string                    // as PullOptions had it
+	Root     reference.Digest          // so
 }
 
 // minPrefix is how many digits of an ID are needed at least.
@@ -45,7 +46,7 @@ func (s *Store) Image(name string) (Image, error) {
 
 func (s *Store) findName(name string) (entry, error) {
 	if d, err := reference.ParseDigest(name); err == nil {
-		return s.findFirst([]byte(name), func(e *entry) bool { return e.Notes.ID == d || e.Digest == d })
+		return s.findFirst([]byte(name), func(e *entry) bool { return e.Notes.ID == d || e.Digest == d || e.Notes.Root == d })
 	}
 	e, err := s.findFirst(quoteNote(ocispec.AnnotationRefName, name), func(e *entry) bool { return e.Notes.Name == name })
 	if !errors.Is(err, ErrNotFound) || !strings.Contains(name, "@") {
@@ -57,7 +58,7 @@ func (s *Store) findName(name string) (entry, error) {
 	}
 	return s.findFirst([]byte(ref.Digest.String()), func(e *entry) bool {
 		other, err := reference.Parse(e.Notes.Name)
-		return err == nil && e.Digest == ref.Digest && other.Name() == ref.Name()
+		return err == nil && (e.Digest == ref.Digest || e.Notes.Root == ref.Digest) && other.Name() == ref.Name()
 	})
 }
 
@@ -160,7 +161,17 @@ func (e *entry) image() Image {
 		Size:     e.Notes.Unpack,
 		Pulled:   pulled,
 		Origin:   e.Notes.Origin,
+		Root:     e.Notes.Root,
 	}
+}
+
+// RegistryDigest is the digest by which registries know the image: of the index that it
+// was pulled in, if there was one, else its manifest's.
+func (img *Image) RegistryDigest() string {
+	if !img.Root.IsZero() {
+		return img.Root.String()
+	}
+	return string(img.Manifest.Digest)
 }
 
 // load adds what the config says. The manifest is not read.

@@ -39,6 +39,7 @@ type notes struct {
 	Unpack int64            `json:"sbx.size,string,omitempty"` // bytes of its layers, unpacked
 	Pulled string           `json:"sbx.pulled,omitempty"`      // RFC 3339
 	Origin string           `json:"sbx.origin,omitempty"`      // of a file: what tells it has changed
+	Root   reference.Digest `json:"sbx.root,omitzero"`         // of a registry: what the name stood for there
 }
 
 // isImage reports whether the entry is a manifest that this package wrote.
@@ -231,12 +232,12 @@ func named(entries []entry, e entry) []entry {
 	for _, old := range entries {
 		switch {
 		case old.isImage() && old.Notes.Name == e.Notes.Name && old.Digest == e.Digest:
-			if old.Notes.Origin == e.Notes.Origin {
+			if old.Notes.Origin == e.Notes.Origin && old.Notes.Root == e.Notes.Root {
 				e = old
 			}
 			old, done = e, true
 		case old.isImage() && old.Notes.Name == e.Notes.Name:
-			old.Notes.Name, old.Notes.Origin = "", ""
+			old.Notes.Name, old.Notes.Origin = "", "" // its root stays: it was pulled
 		case old.foreign != nil && old.Notes.Name == e.Notes.Name && e.Notes.Name != "":
 			continue
 		}

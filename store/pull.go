@@ -17,6 +17,9 @@ import (
 type PullOptions struct {
 	Progress func(Event) // is called by one goroutine at a time; may be nil
 	Origin   string      // kept with the image: what tells that a file has changed
+	// Root is what the name stands for at its registry: the digest of the index which the
+	// image was chosen in, or the image's own. It is zero for what comes from no registry.
+	Root reference.Digest
 }
 
 // Pull brings the image that src has into the store under name, a canonical reference, an
@@ -67,7 +70,7 @@ func (s *Store) pull(ctx context.Context, name string, src Source, o PullOptions
 	if err != nil {
 		return Image{}, err
 	}
-	e := entry{MediaType: top.MediaType, Digest: top.digest, Size: top.Size, Notes: notes{Name: name, ID: m.config.digest, Unpack: size, Origin: o.Origin}}
+	e := entry{MediaType: top.MediaType, Digest: top.digest, Size: top.Size, Notes: notes{Name: name, ID: m.config.digest, Unpack: size, Origin: o.Origin, Root: o.Root}}
 	return s.finish(ctx, e, data, blobs)
 }
 

@@ -154,6 +154,9 @@ func byDigest(e entry) string {
 	if err != nil || ref.Domain == reservedDomain || e.Notes.Origin != "" {
 		return ""
 	}
+	if !e.Notes.Root.IsZero() {
+		return ref.Name() + "@" + e.Notes.Root.String()
+	}
 	return ref.Name() + "@" + e.Digest.String()
 }
 
