@@ -28,7 +28,6 @@ func acceptedFlags() []accepted {
 	return []accepted{
 		{name: "add-host", kind: "list"},
 		{name: "annotation", kind: "map"},
-		{name: "attach", short: "a", kind: "list", refused: true, hint: "output is always attached, input with -i"},
 		{name: "blkio-weight", kind: "uint16"},
 		{name: "blkio-weight-device", kind: "list"},
 		{name: "cap-add", kind: "list", refused: true, hint: security},
@@ -45,8 +44,6 @@ func acceptedFlags() []accepted {
 		{name: "cpus", kind: "decimal"},
 		{name: "cpuset-cpus", kind: "string"},
 		{name: "cpuset-mems", kind: "string"},
-		{name: "detach", short: "d", refused: true, hint: detached},
-		{name: "detach-keys", kind: "string"},
 		{name: "device", kind: "list", refused: true, hint: "a device that you may open yourself can be mounted: -v /dev/NAME:/dev/NAME"},
 		{name: "device-cgroup-rule", kind: "list"},
 		{name: "device-read-bps", kind: "list"},
@@ -96,7 +93,6 @@ func acceptedFlags() []accepted {
 			"apparmor=unconfined", "apparmor:unconfined", "label=disable", "label:disable", // no profile or label of ours is applied
 			"seccomp=builtin", "seccomp:builtin"}},
 		{name: "shm-size", kind: "bytes"},
-		{name: "sig-proxy", refused: true, met: []string{"true"}, hint: "signals are always passed on"},
 		{name: "stop-timeout", kind: "int"},
 		{name: "storage-opt", kind: "list"},
 		{name: "sysctl", kind: "map"},
@@ -146,7 +142,7 @@ func (v *acceptedValue) Set(s string) error {
 			return err
 		}
 		s = fmt.Sprint(bool(on))
-		off = !bool(on) && v.flag.name != "sig-proxy"
+		off = !bool(on)
 	}
 	switch {
 	case off, slices.Contains(v.flag.met, s):

@@ -52,6 +52,7 @@ type action func(ctx context.Context, c *client, operands []string) error
 func commands() []command {
 	return []command{
 		runCommand(),
+		attachCommand(),
 		psCommand(),
 		pullCommand(),
 		imagesCommand(),

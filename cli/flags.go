@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -21,6 +20,7 @@ type containerFlags struct {
 	labels, labelFiles           []string
 	volumes, mounts, tmpfs       []string
 	volumesFrom                  []string
+	attach                       []string
 	stdin, tty, rm               bool
 	readOnly, init               bool
 	image                        imageFlags
@@ -161,9 +161,9 @@ func (f *containerFlags) allMounts() ([]container.Mount, error) {
 
 // checkTerminal refuses a terminal for a program whose input is none, as Docker
 // does.
-func (f *containerFlags) checkTerminal(c *client) error {
-	if f.tty && f.stdin && !isTerminal(c.in) {
-		return &statusError{status: statusFailed, err: errors.New("the input device is not a TTY"), hint: "leave out -t, or run it in a terminal"}
+func (f *containerFlags) checkTerminal(c *client, a container.Attach) error {
+	if f.tty && a.Input && !isTerminal(c.in) {
+		return errNoTerminal
 	}
 	return nil
 }

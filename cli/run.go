@@ -27,10 +27,14 @@ func runCommand() command {
 
 type runOptions struct {
 	container containerFlags
+	attach    attachFlags
+	detach    bool
 }
 
 func (o *runOptions) flags() []option {
-	return o.container.options()
+	return append(append(o.container.options(), o.attach.options()...),
+		listFlag(&o.container.attach, "attach", "a", "Attach to STDIN, STDOUT or STDERR"),
+		switchFlag(&o.detach, "detach", "d", "Run container in background and print container ID"))
 }
 
 func (o *runOptions) run(ctx context.Context, c *client, operands []string) error {
@@ -43,56 +47,99 @@ func (o *runOptions) run(ctx context.Context, c *client, operands []string) erro
 		typed, operands = operands[0], operands[1:]
 	}
 	options, err := f.container(c, operands)
-	if err == nil {
-		err = f.checkTerminal(c)
+	if err != nil {
+		return err
 	}
+	attach, err := o.streams(c, &options)
 	if err != nil {
 		return err
 	}
 	f.unmet.tell(c)
-	if err := o.start(ctx, c, typed, options); err != nil {
+	if err := o.start(ctx, c, typed, options, attach); err != nil {
 		return named("run "+typed, err)
 	}
 	return nil
 }
 
+// streams settles which streams the client joins: all but the input, and that
+// with -i; those of -a; none with -d.
+func (o *runOptions) streams(c *client, options *container.Options) (container.Attach, error) {
+	if o.detach {
+		if len(o.container.attach) > 0 {
+			return container.Attach{}, errors.New("conflicting options: cannot specify both --attach and --detach")
+		}
+		return container.Attach{}, nil
+	}
+	a, err := o.attach.attach(c)
+	if err != nil {
+		return a, err
+	}
+	if a.Input, a.Output, a.Errors, err = o.container.attached(); err != nil {
+		return a, err
+	}
+	options.StdinOnce = a.Input
+	return a, o.container.checkTerminal(c, a)
+}
+
 // start makes a container of the image and runs it. The error settles the exit
 // status of a program that ran, too.
-func (o *runOptions) start(ctx context.Context, c *client, typed string, options container.Options) error {
+func (o *runOptions) start(ctx context.Context, c *client, typed string, options container.Options, attach container.Attach) error {
 	f := &o.container
-	home, err := c.open(ctx, f.image.rung)
+	ctr, base, err := f.create(ctx, c, typed, options)
 	if err != nil {
 		return err
 	}
+	var status int
+	if o.detach {
+		if err = ctr.Start(ctx); err != nil {
+			status = statusSbx
+		}
+	} else {
+		status, err = ctr.Run(ctx, attach)
+	}
+	switch {
+	case errors.Is(err, container.ErrDetached):
+		c.say(err)
+		return nil
+	case err != nil:
+		return runFailure(err, status, base)
+	case o.detach:
+		c.print("%s\n", ctr.ID())
+	}
+	return exited(status)
+}
+
+// create makes a container of the image that the user typed.
+func (f *containerFlags) create(ctx context.Context, c *client, typed string, options container.Options) (*container.Container, container.Base, error) {
+	home, err := c.open(ctx, f.image.rung)
+	if err != nil {
+		return nil, container.Base{}, err
+	}
 	idFile, err := newIDFile(f.cidFile)
 	if err != nil {
-		return err
+		return nil, container.Base{}, err
 	}
 	defer idFile.close()
 	images, err := newResolver(c, home, f.image, c.err)
 	if err != nil {
-		return err
+		return nil, container.Base{}, err
 	}
 	base, err := images.base(ctx, typed)
 	if err != nil {
-		return err
+		return nil, base, err
 	}
 	if options.Network == "" && base.Name != bases.HostName && isTerminal(c.err) && !f.image.quiet {
 		c.notice("the container has no network yet; --network host shares this machine's")
 	}
 	ctr, err := home.Create(ctx, base, options)
 	if err != nil {
-		return err
+		return nil, base, err
 	}
 	if err := idFile.write(ctr.ID()); err != nil {
 		_ = ctr.Remove(ctx, false)
-		return err
+		return nil, base, err
 	}
-	status, err := ctr.Run(ctx, container.Stdio{In: c.in, Out: c.out, Err: c.err})
-	if err != nil {
-		return runFailure(err, status, base)
-	}
-	return exited(status)
+	return ctr, base, nil
 }
 
 // runFailure adds the exit status to an error, and what only the image can tell.

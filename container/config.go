@@ -30,9 +30,16 @@ type Options struct {
 	VolumesFrom []string
 	TTY         bool
 	OpenStdin   bool
+	StdinOnce   bool // the input ends with the first client that had it
 	ReadOnly    bool
 	Init        bool
 	AutoRemove  bool
+	Restart     RestartPolicy
+	Log         LogConfig
+	Health      *HealthCheck // nil: the image's
+	// StopTimeout is how many seconds stop waits before it kills; negative for
+	// ever, nil for the default.
+	StopTimeout *int
 }
 
 // Network modes.
@@ -90,37 +97,42 @@ const (
 // Config is a container's record: everything needed to start it, fixed when it
 // is created. It is stored as config.json.
 type Config struct {
-	ID         string            `json:"id"`
-	Name       string            `json:"name"`
-	Created    time.Time         `json:"created"`
-	Image      string            `json:"image"`              // as typed
-	ImageID    string            `json:"imageID,omitempty"`  // config digest
-	ImageName  string            `json:"imageRef,omitempty"` // canonical
-	Rung       userns.Rung       `json:"rung"`
-	Root       string            `json:"root"` // rootOverlay, ..
-	RootDir    string            `json:"rootDir,omitempty"`
-	Lower      []string          `json:"lower,omitempty"`
-	Layers     []string          `json:"layers,omitempty"` // diff IDs, bottom first
-	Entrypoint []string          `json:"entrypoint,omitempty"`
-	Cmd        []string          `json:"cmd,omitempty"`
-	Env        []string          `json:"env,omitempty"`
-	WorkingDir string            `json:"workingDir"`
-	User       string            `json:"user,omitempty"`
-	Identity   Identity          `json:"identity"` // User, looked up in the image
-	Hostname   string            `json:"hostname"`
-	Domainname string            `json:"domainname,omitempty"`
-	StopSignal string            `json:"stopSignal,omitempty"`
-	Network    string            `json:"network"`
-	Labels     map[string]string `json:"labels,omitempty"`
-	BaseMounts []Mount           `json:"baseMounts,omitempty"`
-	Mounts     []Mount           `json:"mounts,omitempty"`
-	TTY        bool              `json:"tty,omitempty"`
-	OpenStdin  bool              `json:"openStdin,omitempty"`
-	ReadOnly   bool              `json:"readOnly,omitempty"`
-	Init       bool              `json:"init,omitempty"`
-	AutoRemove bool              `json:"autoRemove,omitempty"`
-	Refused    string            `json:"refused,omitempty"`
-	Advice     string            `json:"advice,omitempty"`
+	ID          string            `json:"id"`
+	Name        string            `json:"name"`
+	Created     time.Time         `json:"created"`
+	Image       string            `json:"image"`              // as typed
+	ImageID     string            `json:"imageID,omitempty"`  // config digest
+	ImageName   string            `json:"imageRef,omitempty"` // canonical
+	Rung        userns.Rung       `json:"rung"`
+	Root        string            `json:"root"` // rootOverlay, ..
+	RootDir     string            `json:"rootDir,omitempty"`
+	Lower       []string          `json:"lower,omitempty"`
+	Layers      []string          `json:"layers,omitempty"` // diff IDs, bottom first
+	Entrypoint  []string          `json:"entrypoint,omitempty"`
+	Cmd         []string          `json:"cmd,omitempty"`
+	Env         []string          `json:"env,omitempty"`
+	WorkingDir  string            `json:"workingDir"`
+	User        string            `json:"user,omitempty"`
+	Identity    Identity          `json:"identity"` // User, looked up in the image
+	Hostname    string            `json:"hostname"`
+	Domainname  string            `json:"domainname,omitempty"`
+	StopSignal  string            `json:"stopSignal,omitempty"`
+	Network     string            `json:"network"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	BaseMounts  []Mount           `json:"baseMounts,omitempty"`
+	Mounts      []Mount           `json:"mounts,omitempty"`
+	TTY         bool              `json:"tty,omitempty"`
+	OpenStdin   bool              `json:"openStdin,omitempty"`
+	StdinOnce   bool              `json:"stdinOnce,omitempty"`
+	ReadOnly    bool              `json:"readOnly,omitempty"`
+	Init        bool              `json:"init,omitempty"`
+	AutoRemove  bool              `json:"autoRemove,omitempty"`
+	Restart     RestartPolicy     `json:"restart,omitzero"`
+	Log         LogConfig         `json:"log,omitzero"`
+	Health      *HealthCheck      `json:"health,omitempty"`
+	StopTimeout *int              `json:"stopTimeout,omitempty"`
+	Refused     string            `json:"refused,omitempty"`
+	Advice      string            `json:"advice,omitempty"`
 }
 
 // Command is the program and its arguments: entrypoint, then command.

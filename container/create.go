@@ -69,7 +69,7 @@ func (h *Home) Create(ctx context.Context, b Base, o Options) (*Container, error
 		return nil, err
 	}
 	defer release()
-	c := &Container{Config: *config, home: h, dir: filepath.Join(h.dir, config.ID), State: State{Status: Created}}
+	c := &Container{Config: *config, home: h, dir: filepath.Join(h.dir, config.ID), State: State{Status: Created}, fresh: true}
 	making := filepath.Join(h.dir, makingPrefix+config.ID)
 	if err := c.make(ctx, making, b); err != nil {
 		_ = h.Store.RemoveTree(context.WithoutCancel(ctx), making)
@@ -191,8 +191,9 @@ func (h *Home) configure(b Base, o Options) (*Config, error) {
 		RootDir: b.Dir, Lower: b.Lower, BaseMounts: b.Mounts, Mounts: o.Mounts,
 		Hostname: o.Hostname, Domainname: o.Domainname,
 		User: or(o.User, image.User), WorkingDir: or(o.WorkingDir, image.WorkingDir, "/"), StopSignal: or(o.StopSignal, image.StopSignal, "SIGTERM"),
-		Network: or(o.Network, NetworkNone), TTY: o.TTY, OpenStdin: o.OpenStdin, ReadOnly: o.ReadOnly, Init: o.Init, AutoRemove: o.AutoRemove,
-		Refused: b.Refused, Advice: b.Advice,
+		Network: or(o.Network, NetworkNone), TTY: o.TTY, OpenStdin: o.OpenStdin, StdinOnce: o.StdinOnce, ReadOnly: o.ReadOnly, Init: o.Init, AutoRemove: o.AutoRemove,
+		Refused: b.Refused, Advice: b.Advice, Log: o.Log, Restart: o.Restart, StopTimeout: o.StopTimeout,
+		Health: o.Health,
 	}
 	if !b.Image.ID.IsZero() {
 		c.ImageID = b.Image.ID.String()
@@ -266,7 +267,7 @@ func join(a, b map[string]string) map[string]string {
 }
 
 // environment is what the program starts with: PATH, HOSTNAME, TERM with a
-// terminal, then the image's, then the user's, and HOME if nobody gave one.
+// terminal, then the image's, then the user's.
 func environment(c *Config, image, user []string) []string {
 	env := []string{"PATH=" + defaultPath, "HOSTNAME=" + c.Hostname}
 	if c.TTY {
@@ -292,10 +293,16 @@ func environment(c *Config, image, user []string) []string {
 			env = append(env, e)
 		}
 	}
-	if _, ok := at["HOME"]; !ok {
-		env = append(env, "HOME="+c.Identity.Home)
-	}
 	return slices.DeleteFunc(env, func(e string) bool { return e == "" })
+}
+
+// environmentOf adds what depends on the user that a program starts as: HOME, if
+// nobody gave one.
+func environmentOf(env []string, id Identity) []string {
+	if slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+		return env
+	}
+	return append(slices.Clone(env), "HOME="+id.Home)
 }
 
 // checkMounts settles the mounts: sources exist, targets are absolute and named once.

@@ -30,7 +30,7 @@ func TestEnvironment(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c.TTY = tt.tty
-			if diff := cmp.Diff(tt.want, environment(c, tt.image, tt.user)); diff != "" {
+			if diff := cmp.Diff(tt.want, environmentOf(environment(c, tt.image, tt.user), c.Identity)); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})

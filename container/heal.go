@@ -34,9 +34,23 @@ func (h *Home) heal(ctx context.Context) {
 		case isID(name):
 			c, err := h.load(name)
 			if err == nil && c.Config.AutoRemove && c.State.Status == Exited {
-				_ = c.remove(ctx)
+				c.discard(ctx)
 			}
 		}
+	}
+}
+
+// discard removes a container whose monitor was killed before it could. Who has
+// it locked is at work on it.
+func (c *Container) discard(ctx context.Context) {
+	fd, err := lockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return
+	}
+	l := lock{fd}
+	defer l.release()
+	if now, err := c.home.load(c.Config.ID); err == nil && now.State.Status == Exited {
+		_ = c.remove(ctx)
 	}
 }
 

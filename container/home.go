@@ -55,6 +55,7 @@ type Container struct {
 	State  State
 	home   *Home
 	dir    string
+	fresh  bool // just made by this process, so that the record is what is here
 }
 
 // ID is the container's identifier, 64 hexadecimal digits.
@@ -93,7 +94,7 @@ func (h *Home) load(id string) (*Container, error) {
 		return nil, fmt.Errorf("read container %s: its record says %q", id, c.Config.ID)
 	}
 	var err error
-	c.State, err = loadState(c.dir)
+	c.State, err = loadState(c.dir, h.here)
 	return c, err
 }
 

@@ -3,14 +3,12 @@
 package container
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,14 +19,42 @@ import (
 
 const (
 	monitorRole = "monitor"
-	// Its descriptors beside the conversation with the client: where it receives
+	// Its descriptors beside the conversation with the starter: where it receives
 	// what the program sends, and the program's pidfd.
 	channelFD = 4
 	programFD = 5
 )
 
+// monitor owns a container's life. Its parts, each in a file of its own:
+//
+//	monitor.go          from start to end, and what is written down of it
+//	monitor_program.go  the program that runs now, and the starting of the next
+//	monitor_output.go   what the program writes, to the log and to who is attached
+//	monitor_server.go   clients and their requests
+//	monitor_restart.go  whether and when a program that ended is started again
+//	monitor_health.go   the health check
+//
+// A part that lives as long as the container starts in Monitor, one that lives
+// as long as a program in monitor.begin; both end with ctx.
+type monitor struct {
+	hello
+	dir     string
+	output  *output
+	backoff backoff
+
+	mu      sync.Mutex // also of hello.Name and hello.Restart
+	state   State
+	program *program // that runs, or ran last
+	running bool
+	paused  bool
+	stopped bool          // by the user: it is not started again
+	changed chan struct{} // closed and made anew when running, stopped or the record change
+	peers   map[*peer]struct{}
+	user    *os.File // the user namespace, once it was asked for
+}
+
 // Monitor is the role that owns a container's life: it reads the program's
-// streams, takes the client's signals, waits for the end and writes it down.
+// streams, serves clients, waits for the end and writes it down.
 //
 // Runs in: the container's user namespace as uid 0, pid 1 of a pid namespace
 // around the container's, and a copy of the host's mounts.
@@ -42,201 +68,143 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 	if err != nil {
 		return err
 	}
-	m := &monitor{hello: h, control: control, pidfd: programFD, dir: filepath.Join(h.Home, h.ID)}
-	unix.CloseOnExec(m.pidfd)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m := newMonitor(h)
+	unix.CloseOnExec(programFD)
+	p := newProgram(firstChild, programFD, channel, h.TTY)
+	m.program, m.running = p, true
 	// Without its record the container could be taken for dead and removed while
-	// it runs, so the program does not start before: see recipe.awaitMonitor.
-	if err := errors.Join(m.recordStart(), channel.Send(struct{}{})); err != nil {
-		m.signal(unix.SIGKILL)
+	// it runs, and without its socket not be reached: so the program does not
+	// start before, see recipe.awaitMonitor.
+	listener, err := userns.Listen(m.dir, monitorSocket)
+	if err = errors.Join(err, m.recordStart(p), channel.Send(struct{}{})); err != nil {
+		p.signal(unix.SIGKILL)
 	}
-	pumps := m.connect(ctx, channel, files)
-	go m.listen(ctx)
-	status := m.reap()
-	pumps.finish()
-	return m.end(ctx, status, pumps.refused())
+	m.welcome(ctx, control, unbundle(h.Files, files))
+	m.begin(ctx, p)
+	if listener != nil {
+		go m.accept(ctx, listener)
+	}
+	for {
+		status := m.attend(p)
+		next := m.again(ctx, status)
+		if next == nil {
+			return m.end(ctx, status)
+		}
+		p = next
+		m.begin(ctx, p)
+	}
 }
 
-type monitor struct {
-	hello
-	control *userns.Conn
-	pidfd   int
-	dir     string
-	state   State
-	held    []*os.File // namespaces, see recipe.holdNamespaces
-	master  *os.File   // of the terminal; set by connect before listen reads it
+func newMonitor(h hello) *monitor {
+	m := &monitor{
+		hello: h, dir: filepath.Join(h.Home, h.ID), peers: map[*peer]struct{}{}, changed: make(chan struct{}),
+	}
+	m.output = newOutput(h.Refused, m.dir, h.Log)
+	return m
+}
+
+// config reads the record. No start waits for that: what a start needs is in hello.
+func (m *monitor) config() (*Config, error) {
+	c := &Config{}
+	return c, readJSON(filepath.Join(m.dir, "config.json"), c)
+}
+
+// reload takes over what a client has changed in the record: the name, and when
+// the program is started again.
+func (m *monitor) reload() error {
+	c, err := m.config()
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.Name, m.Restart = c.Name, c.Restart
+	m.notify()
+	return nil
+}
+
+// begin starts what lives beside a program. It runs beside the program's own
+// start, which waits for none of it.
+func (m *monitor) begin(ctx context.Context, p *program) {
+	go p.receive(ctx, m)
+	p.pump(m.output)
+	if m.Health {
+		go m.checkHealth(ctx, p)
+	}
+}
+
+// attend waits for the program's end, and until all that it wrote has been
+// carried to who reads it.
+func (m *monitor) attend(p *program) int {
+	status := p.wait()
+	m.mu.Lock()
+	m.running, m.paused = false, false
+	m.notify()
+	m.mu.Unlock()
+	p.finish()
+	return status
+}
+
+// notify wakes who waits for a change of running, stopped or the record. The
+// caller holds mu.
+func (m *monitor) notify() {
+	close(m.changed)
+	m.changed = make(chan struct{})
 }
 
 // recordStart writes that the container runs, and as which processes.
-func (m *monitor) recordStart() error {
-	self, err := os.Readlink("/proc/self") // as the host's procfs counts
-	if err != nil {
+func (m *monitor) recordStart(p *program) error {
+	self := m.Here
+	var err error
+	if self.PID, err = ownPID(); err != nil {
 		return err
 	}
-	p := m.Here
-	if p.PID, err = strconv.Atoi(self); err != nil {
+	if self.Start, err = startTime(self.PID); err != nil {
 		return err
 	}
-	if p.Start, err = startTime(p.PID); err != nil {
-		return err
-	}
-	m.state = State{Status: Running, Monitor: p, PID: pidOf(m.pidfd), StartedAt: time.Now().UTC()}
-	return saveState(m.dir, m.state)
-}
-
-// pidOf is the pid that a pidfd names, as the mounted procfs counts (proc(5), fdinfo).
-func pidOf(fd int) int {
-	data, err := readFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.SplitSeq(string(data), "\n") {
-		if v, ok := strings.CutPrefix(line, "Pid:"); ok {
-			pid, _ := strconv.Atoi(strings.TrimSpace(v))
-			return pid
-		}
-	}
-	return 0
-}
-
-// connect starts the pumps between the program's streams and the client's.
-func (m *monitor) connect(ctx context.Context, channel *userns.Conn, files []*os.File) *pumps {
-	p := &pumps{needle: []byte(m.Refused)}
-	if !m.TTY {
-		for i := range len(files) / 2 {
-			p.start(pollable(files[2*i]), files[2*i+1])
-		}
-		return p
-	}
-	// The program sends the terminal's master once it has opened it; when it
-	// fails before, its end of the channel closes.
-	master, err := m.receiveTerminal(ctx, channel)
-	if err != nil || len(files) != 1 {
-		return p
-	}
-	m.master = pollable(master)
-	client := pollable(files[0])
-	p.start(m.master, client)
-	go func() {
-		// End of file here is the client's death or end of input: a terminal has
-		// no such thing, and control tells of deaths.
-		buf := make([]byte, 4096)
-		for {
-			n, err := client.Read(buf)
-			if n > 0 {
-				if _, err := m.master.Write(buf[:n]); err != nil {
-					return
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return p
-}
-
-// receiveTerminal waits for the terminal among what the program sends. The
-// namespaces that come before it are kept as long as this process lives.
-func (m *monitor) receiveTerminal(ctx context.Context, channel *userns.Conn) (*os.File, error) {
-	for {
-		var message struct{ What string }
-		files, err := channel.Receive(ctx, &message)
-		if err != nil {
-			return nil, err
-		}
-		if len(files) != 1 {
-			return nil, errors.New("receive terminal: no descriptor came with it")
-		}
-		if message.What == "terminal" {
-			return files[0], nil
-		}
-		m.held = append(m.held, files[0])
-	}
-}
-
-// listen takes the client's requests until it is gone. A container that was to
-// remove itself ends with its client.
-func (m *monitor) listen(ctx context.Context) {
-	for {
-		var r request
-		files, err := m.control.Receive(ctx, &r)
-		for _, f := range files {
-			f.Close()
-		}
-		switch {
-		case err != nil:
-			if m.AutoRemove {
-				m.signal(unix.SIGKILL)
-			}
-			return
-		case r.Signal != 0:
-			m.signal(unix.Signal(r.Signal))
-		case r.Rows != 0 && m.master != nil:
-			resize(m.master, r.Rows, r.Cols)
-		}
-	}
-}
-
-func (m *monitor) signal(s unix.Signal) {
-	_ = unix.PidfdSendSignal(m.pidfd, s, nil, 0)
-}
-
-func resize(master *os.File, rows, cols uint16) {
-	raw, err := master.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
+	return m.setState(func(s *State) {
+		*s = State{Status: Running, Monitor: self, PID: pidOf(p.pidfd), StartedAt: time.Now().UTC(), Restarts: s.Restarts, Health: s.Health}
 	})
 }
 
-// reap waits for the program, and on the way for every orphan of the namespace.
-func (m *monitor) reap() int {
-	for {
-		var ws unix.WaitStatus
-		pid, err := unix.Wait4(-1, &ws, 0, nil)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return statusFailed
-		}
-		if pid != firstChild {
-			continue
-		}
-		if ws.Signaled() {
-			return statusSignalBase + int(ws.Signal())
-		}
-		return ws.ExitStatus()
-	}
+// setState changes what is known of the container, and writes it down.
+func (m *monitor) setState(change func(*State)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(&m.state)
+	return saveState(m.dir, m.state)
 }
 
-// firstChild is the pid of the container's pid 1 in the monitor's namespace.
-const firstChild = 2
-
-// end writes down how the container ended, tells the client, and clears up. The
-// client hears of it as soon as the name is free and ps tells the truth.
-func (m *monitor) end(ctx context.Context, status int, refused bool) error {
+// end writes down how the container ended, tells the clients, and clears up.
+// They hear of it as soon as the name is free and ps tells the truth.
+func (m *monitor) end(ctx context.Context, status int) error {
 	home, err := os.Open(m.Home)
 	if err != nil {
 		return err
 	}
 	defer home.Close()
-	last := report{Status: status, Refused: refused}
+	last := report{Status: status, Refused: m.output.refused()}
 	if !m.AutoRemove {
-		m.state.Status, m.state.PID, m.state.ExitCode, m.state.FinishedAt = Exited, 0, status, time.Now().UTC()
-		err := saveState(m.dir, m.state)
+		m.output.close()
+		err := m.setState(func(s *State) { s.exit(status) })
+		m.farewell(last)
+		// Who starts the container again waits for the end of this process.
 		m.emptyWork(ctx)
-		return errors.Join(err, m.control.Send(last))
+		return err
 	}
 	h := &Home{dir: m.Home}
+	m.mu.Lock()
 	err = h.dropName(m.Name, m.ID)
+	m.mu.Unlock()
 	trash := trashPrefix + m.ID
 	if renameErr := os.Rename(m.dir, filepath.Join(m.Home, trash)); renameErr != nil {
 		err = errors.Join(err, renameErr)
 	}
-	err = errors.Join(err, h.RemoveAnonymous(ctx, m.Volumes), m.control.Send(last))
+	err = errors.Join(err, h.RemoveAnonymous(ctx, m.Volumes))
+	m.output.close()
+	m.farewell(last)
 	return errors.Join(err, overlay.RemoveAll(ctx, home, trash))
 }
 
@@ -247,16 +215,4 @@ func (m *monitor) emptyWork(ctx context.Context) {
 		_ = overlay.RemoveAll(ctx, work, "work")
 		work.Close()
 	}
-}
-
-// contains reports whether needle is in what was read, also across two reads.
-func contains(tail *[]byte, data, needle []byte) bool {
-	if len(needle) == 0 {
-		return false
-	}
-	joined := append(*tail, data...)
-	found := bytes.Contains(joined, needle)
-	keep := min(len(joined), len(needle)-1)
-	*tail = append([]byte(nil), joined[len(joined)-keep:]...)
-	return found
 }

@@ -3,6 +3,7 @@
 package container
 
 import (
+	"path/filepath"
 	"strconv"
 	"unsafe"
 
@@ -21,14 +22,37 @@ type start struct {
 	files  []hostFile
 	filter *seccomp.Program
 	size   *unix.Winsize // of the client's terminal, at first
+	run    execution
 
-	control    int // descriptors, all of 20 or more: the monitor's conversation,
-	channel    int // where it receives what the program sends,
-	programEnd int // and where the program sends it;
-	null       int // /dev/null,
-	stdin      int // and the program's own three, unused with a terminal
-	stdout     int
-	stderr     int
+	control int // descriptors, all of 20 or more: the monitor's conversation,
+	descriptors
+}
+
+// descriptors are those that a start program is born with, all of 20 or more.
+type descriptors struct {
+	channel    int    // where the monitor receives what the program sends,
+	programEnd int    // and where the program sends it;
+	null       int    // /dev/null,
+	stdio      [3]int // and the program's own three, unused with a terminal
+}
+
+// execution is a program to execute in a container: the container's own, or
+// another beside it.
+type execution struct {
+	args       []string
+	env        []string
+	identity   Identity
+	dir        string
+	tty        bool
+	privileged bool // with every capability of the user namespace
+}
+
+// newStart is the start of a container's own program, but for its descriptors.
+func newStart(c *Config, dir, home string, filter *seccomp.Program) *start {
+	return &start{
+		config: c, dir: dir, stage: filepath.Join(home, namesDir), files: hostFiles(c), filter: filter,
+		run: execution{args: c.Command(), env: environmentOf(c.Env, c.Identity), identity: c.Identity, dir: c.WorkingDir, tty: c.TTY},
+	}
 }
 
 // Descriptor numbers that paths of the recipe can name as /proc/self/fd/N. They
@@ -121,6 +145,7 @@ func (s *start) containerProgram() *userns.Prog {
 		r.forkProgram()
 	}
 	r.stdio()
+	r.console()
 	r.giveUp()
 	r.execute()
 	return r.Prog
@@ -179,6 +204,7 @@ func (r *recipe) forkProgram() {
 	program.work = program.Reg()
 	program.Call("start session", unix.SYS_SETSID)
 	program.stdio()
+	program.console()
 	program.giveUp()
 	program.execute()
 	child := r.Reg()
@@ -193,8 +219,8 @@ func (r *recipe) forkProgram() {
 // reads, or a terminal of the container's own devpts, whose master is sent to
 // the monitor. The host's terminal is never handed over (CVE-2017-5226).
 func (r *recipe) stdio() {
-	if !r.config.TTY {
-		for fd, from := range []int{r.stdin, r.stdout, r.stderr} {
+	if !r.run.tty {
+		for fd, from := range r.descriptors.stdio {
 			r.Call("place standard descriptor", unix.SYS_DUP3, from, fd, 0)
 		}
 		return
@@ -213,7 +239,13 @@ func (r *recipe) stdio() {
 	for fd := range 3 {
 		r.Call("place standard descriptor", unix.SYS_DUP3, r.work, fd, 0)
 	}
-	r.Call("bind /dev/console", unix.SYS_MOUNT, "/dev/pts/0", "/dev/console", nil, unix.MS_BIND, nil)
+}
+
+// console binds the terminal over /dev/console, in the container's own start.
+func (r *recipe) console() {
+	if r.run.tty {
+		r.Call("bind /dev/console", unix.SYS_MOUNT, "/dev/pts/0", "/dev/console", nil, unix.MS_BIND, nil)
+	}
 }
 
 // send sends the descriptor in fd, with a message, to the monitor.
@@ -238,7 +270,7 @@ func (r *recipe) send(socket int, message string, fd userns.Reg) {
 // opened in the root without magic links, so that "/proc/self/fd/N" cannot name
 // a directory of the host through a descriptor (CVE-2024-21626).
 func (r *recipe) workingDirectory() {
-	dir := r.config.WorkingDir
+	dir := r.run.dir
 	if dir == "" || dir == "/" {
 		return
 	}

@@ -48,7 +48,7 @@ func capabilityNames() []string {
 // filter is installed while CAP_SYS_ADMIN is still there, and must let the calls
 // after it through, as Docker's profile does.
 func (r *recipe) giveUp() {
-	c := r.config
+	c, id := r.config, r.run.identity
 	noNewPrivs := !c.Rung.IsMapped()
 	if !noNewPrivs {
 		r.installFilter()
@@ -57,6 +57,9 @@ func (r *recipe) giveUp() {
 	for _, k := range keptCapabilities {
 		kept |= 1 << k.n
 	}
+	if r.run.privileged {
+		kept = 1<<(unix.CAP_LAST_CAP+1) - 1
+	}
 	for n := 0; n <= unix.CAP_LAST_CAP; n++ {
 		if kept&(1<<n) == 0 {
 			// A kernel that knows fewer capabilities says EINVAL.
@@ -64,11 +67,11 @@ func (r *recipe) giveUp() {
 		}
 	}
 	if c.Rung.IsMapped() {
-		r.becomeMapped(c.Identity)
-	} else if c.Identity.UID != 0 || c.Identity.GID != 0 {
-		r.becomeOnly(c.Identity)
+		r.becomeMapped(id)
+	} else if id.UID != 0 || id.GID != 0 {
+		r.becomeOnly(id)
 	}
-	if c.Identity.UID != 0 {
+	if id.UID != 0 {
 		kept = 0 // execve would clear them; nothing should see them before
 	}
 	r.setCapabilities(kept)
@@ -118,16 +121,15 @@ func (r *recipe) installFilter() {
 // execute closes what is not the program's and becomes it: one attempt for each
 // directory of PATH, as execvp(3) does.
 func (r *recipe) execute() {
-	c := r.config
-	argv := c.Command()
+	argv := r.run.args
 	r.ResetSignals()
 	r.CloseFrom(3)
-	if !c.Rung.IsMapped() {
+	if !r.config.Rung.IsMapped() {
 		r.installFilter()
 	}
 	r.EmptyMask()
-	for _, path := range candidates(argv[0], c.Env) {
-		r.Call(executeStep(argv[0]), unix.SYS_EXECVE, path, argv, c.Env).
+	for _, path := range candidates(argv[0], r.run.env) {
+		r.Call(executeStep(argv[0]), unix.SYS_EXECVE, path, argv, r.run.env).
 			Ignore(unix.ENOENT, unix.EACCES, unix.ENOTDIR).Attempt()
 	}
 	r.FailAttempts(executeStep(argv[0]))

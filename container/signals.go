@@ -4,12 +4,13 @@ package container
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"sbx/userns"
 )
 
 // forwarded are the signals that a client passes on to its container. The rest
@@ -25,7 +26,7 @@ const patience = 3
 
 // catchSignals begins to hold the client's signals. They stay held after the
 // container's end: one that comes late must not change the client's status.
-func (s *streams) catchSignals() {
+func (s *attachment) catchSignals() {
 	s.signals = make(chan os.Signal, 32)
 	for _, sig := range forwarded {
 		// Who ignores a signal at our start (nohup) goes on ignoring it.
@@ -33,50 +34,89 @@ func (s *streams) catchSignals() {
 			signal.Notify(s.signals, sig)
 		}
 	}
+	// Caught, it lets a write to a reader that has left fail, and not end us.
+	signal.Notify(s.signals, unix.SIGPIPE)
 	if s.tty {
 		signal.Notify(s.signals, unix.SIGWINCH)
 	}
 }
 
+// leftError is why a client leaves a container that goes on: a signal.
+type leftError struct {
+	signal unix.Signal
+	detach bool // even if the container was to end with it
+}
+
+func (e *leftError) Error() string { return e.signal.String() }
+
 // forwardSignals passes the client's signals and the size of its terminal on to
 // the monitor until ctx ends. After SIGHUP the terminal is gone, and the client
-// leaves.
-func forwardSignals(ctx context.Context, signals <-chan os.Signal, conn *userns.Conn, s *streams, leave func()) {
+// leaves. A deaf client leaves at the first that would end it.
+func (s *attachment) forwardSignals(ctx context.Context, link *link, leave func(error)) {
 	interrupts := 0
-	if s.tty {
-		sendSize(conn, s) // it may have changed since the start
-	}
+	s.sendSize(link) // it may have changed since the start
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case sig := <-signals:
+		case sig := <-s.signals:
 			n, ok := sig.(unix.Signal)
 			if !ok {
 				continue
 			}
 			switch n {
+			case unix.SIGPIPE:
+				continue
 			case unix.SIGWINCH:
-				sendSize(conn, s)
+				s.sendSize(link)
 				continue
 			case unix.SIGINT, unix.SIGTERM:
 				if interrupts++; interrupts >= patience {
 					n = unix.SIGKILL
 				}
 			}
-			_ = conn.Send(request{Signal: int(n)})
+			if s.Deaf {
+				leave(&leftError{signal: n, detach: true})
+				return
+			}
+			_ = link.tell(request{Do: doSignal, Signal: int(n)})
 			if n == unix.SIGHUP {
-				leave()
+				leave(&leftError{signal: n})
 				return
 			}
 		}
 	}
 }
 
-func sendSize(conn *userns.Conn, s *streams) {
-	size, err := unix.IoctlGetWinsize(int(s.client.Out.Fd()), unix.TIOCGWINSZ)
-	if err != nil || size.Row == 0 {
-		return
+func (s *attachment) sendSize(link *link) {
+	if size := s.size(); size != nil {
+		_ = link.tell(request{Do: doResize, Rows: size.Row, Cols: size.Col})
 	}
-	_ = conn.Send(request{Rows: size.Row, Cols: size.Col})
+}
+
+// ParseSignal reads a signal as kill(1) and Docker do: 15, TERM, SIGTERM,
+// RTMIN+1, in either case.
+func ParseSignal(s string) (unix.Signal, error) {
+	const rtMin, rtMax = 34, 64
+	name := strings.TrimPrefix(strings.ToUpper(s), "SIG")
+	if n, err := strconv.Atoi(name); err == nil && n > 0 && n <= rtMax {
+		return unix.Signal(n), nil
+	}
+	if n := unix.SignalNum("SIG" + name); n != 0 {
+		return n, nil
+	}
+	for prefix, base := range map[string]int{"RTMIN": rtMin, "RTMAX": rtMax} {
+		rest, ok := strings.CutPrefix(name, prefix)
+		if !ok {
+			continue
+		}
+		offset, err := strconv.Atoi(rest)
+		if rest == "" {
+			offset, err = 0, nil
+		}
+		if n := base + offset; err == nil && n >= rtMin && n <= rtMax {
+			return unix.Signal(n), nil
+		}
+	}
+	return 0, fmt.Errorf("invalid signal: %s", s)
 }

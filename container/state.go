@@ -21,10 +21,15 @@ type Status string
 
 // The stations.
 const (
-	Created Status = "created"
-	Running Status = "running"
-	Exited  Status = "exited"
+	Created    Status = "created"
+	Running    Status = "running"
+	Paused     Status = "paused"
+	Restarting Status = "restarting" // between two runs of its program
+	Exited     Status = "exited"
 )
+
+// IsAlive reports whether a container of this status has a monitor.
+func (s Status) IsAlive() bool { return s == Running || s == Paused || s == Restarting }
 
 // State is what is known of a container's last run. It is stored as state.json
 // and believed to be running only while its monitor is: a record cannot say who
@@ -37,6 +42,28 @@ type State struct {
 	FinishedAt time.Time `json:"finishedAt,omitzero"`
 	ExitCode   int       `json:"exitCode"`
 	Error      string    `json:"error,omitempty"`
+	Restarts   int       `json:"restarts,omitempty"` // by the restart policy
+	Stopped    bool      `json:"stopped,omitempty"`  // by the user, and so not to be started at boot
+	Health     *Health   `json:"health,omitempty"`
+
+	lost bool // its monitor died without a word
+}
+
+// exit is the end of the program.
+func (s *State) exit(status int) {
+	s.Status, s.PID, s.ExitCode, s.FinishedAt = Exited, 0, status, time.Now().UTC()
+}
+
+// Elsewhere says where a container runs that this host, or this container, cannot
+// know of, as in "on HOST". It is empty for all others.
+func (s *State) Elsewhere(h process) string {
+	if !s.Status.IsAlive() {
+		return ""
+	}
+	if _, known := s.Monitor.alive(h); known {
+		return ""
+	}
+	return s.Monitor.place(h)
 }
 
 // process names a process so that no other can be taken for it: a pid is used
@@ -47,7 +74,8 @@ type process struct {
 	Start     uint64 `json:"start"` // clock ticks since boot, proc(5) stat field 22
 	Boot      string `json:"boot"`
 	Machine   string `json:"machine,omitempty"`
-	Namespace string `json:"namespace"` // of pids, as the link reads
+	Host      string `json:"host,omitempty"` // its name
+	Namespace string `json:"namespace"`      // of pids, as the link reads
 }
 
 // here is what a process of this moment shares with us: boot, machine, pid namespace.
@@ -55,8 +83,17 @@ func here() process {
 	return process{
 		Boot:      readLine("/proc/sys/kernel/random/boot_id"),
 		Machine:   readLine("/etc/machine-id"),
+		Host:      hostName(),
 		Namespace: pidNamespace(),
 	}
+}
+
+func hostName() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Nodename[:])
 }
 
 func pidNamespace() string {
@@ -68,23 +105,29 @@ func pidNamespace() string {
 }
 
 // alive reports whether the very process that p names still runs, and whether p
-// is one that this host and namespace can see at all.
-func (p process) alive() (alive, known bool) {
-	if p.PID == 0 {
+// is one that can be seen at all from h, which is here.
+//
+// A machine is known by its boot. Another boot is an earlier one of this machine
+// if that has the same ID and the same name: clones share an ID.
+func (p process) alive(h process) (alive, known bool) {
+	switch {
+	case p.PID == 0:
 		return false, true
-	}
-	h := here()
-	if p.Machine != h.Machine {
-		return false, false
-	}
-	if p.Boot != h.Boot {
-		return false, true
-	}
-	if p.Namespace != h.Namespace {
+	case p.Boot != h.Boot:
+		return false, p.Machine == h.Machine && p.Host == h.Host
+	case p.Namespace != h.Namespace:
 		return false, false
 	}
 	start, err := startTime(p.PID)
 	return err == nil && start == p.Start, true
+}
+
+// place says where a process is that cannot be seen from h.
+func (p process) place(h process) string {
+	if p.Boot == h.Boot {
+		return "outside of this container, or in another"
+	}
+	return "on " + or(p.Host, "another machine")
 }
 
 // startTime reads field 22 of /proc/PID/stat. A zombie has ended.
@@ -107,7 +150,7 @@ func startTime(pid int) (uint64, error) {
 
 // loadState reads the state in dir and corrects it: a container whose monitor
 // has died without a word has exited, with 137 (DESIGN §9).
-func loadState(dir string) (State, error) {
+func loadState(dir string, h process) (State, error) {
 	var s State
 	err := readJSON(filepath.Join(dir, "state.json"), &s)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -116,11 +159,11 @@ func loadState(dir string) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	if s.Status != Running {
+	if !s.Status.IsAlive() {
 		return s, nil
 	}
-	if alive, known := s.Monitor.alive(); known && !alive {
-		s.Status, s.PID, s.ExitCode = Exited, 0, 137
+	if alive, known := s.Monitor.alive(h); known && !alive {
+		s.Status, s.PID, s.ExitCode, s.lost = Exited, 0, statusSignalBase+int(unix.SIGKILL), true
 		if s.FinishedAt.IsZero() {
 			s.FinishedAt = s.StartedAt
 		}

@@ -33,14 +33,15 @@ func TestAlive(t *testing.T) {
 		{"no such pid", func(p *process) { p.PID = 1 << 22 }, false, true},
 		{"recycled pid", func(p *process) { p.Start++ }, false, true},
 		{"before the reboot", func(p *process) { p.Boot = "8c7c33f5-0000-0000-0000-000000000000" }, false, true},
-		{"on another machine", func(p *process) { p.Machine += "x" }, false, false},
+		{"on another machine", func(p *process) { p.Boot, p.Machine = "8c7c33f5-0000-0000-0000-000000000000", p.Machine+"x" }, false, false},
+		{"on a clone of this machine", func(p *process) { p.Boot, p.Host = "8c7c33f5-0000-0000-0000-000000000000", p.Host+"x" }, false, false},
 		{"in another pid namespace", func(p *process) { p.Namespace = "pid:[1]" }, false, false},
 		{"none", func(p *process) { *p = process{} }, false, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := self(t)
 			tt.change(&p)
-			if alive, known := p.alive(); alive != tt.alive || known != tt.known {
+			if alive, known := p.alive(here()); alive != tt.alive || known != tt.known {
 				t.Errorf("alive %v, known %v; want %v, %v", alive, known, tt.alive, tt.known)
 			}
 		})
@@ -69,13 +70,13 @@ func TestZombieIsNotAlive(t *testing.T) {
 	if p.Start, err = startTime(p.PID); err != nil {
 		t.Fatal(err)
 	}
-	if alive, _ := p.alive(); !alive {
+	if alive, _ := p.alive(here()); !alive {
 		t.Error("a living child is not alive")
 	}
 	in.Close()
 	// Not reaped, it stays as a zombie; its exit is seen by a pidfd.
 	waitExit(t, p.PID)
-	if alive, _ := p.alive(); alive {
+	if alive, _ := p.alive(here()); alive {
 		t.Error("a zombie is alive")
 	}
 }
@@ -93,27 +94,27 @@ func waitExit(t *testing.T, pid int) {
 
 func TestLoadStateCorrects(t *testing.T) {
 	dir := t.TempDir()
-	if s, err := loadState(dir); err != nil || s.Status != Created {
+	if s, err := loadState(dir, here()); err != nil || s.Status != Created {
 		t.Errorf("no state: %+v, %v", s, err)
 	}
 	running := State{Status: Running, Monitor: self(t), PID: 7, StartedAt: time.Now()}
 	if err := saveState(dir, running); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := loadState(dir); err != nil || s.Status != Running || s.PID != 7 {
+	if s, err := loadState(dir, here()); err != nil || s.Status != Running || s.PID != 7 {
 		t.Errorf("living monitor: %+v, %v", s, err)
 	}
 	running.Monitor.Start++
 	if err := saveState(dir, running); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := loadState(dir); err != nil || s.Status != Exited || s.ExitCode != 137 || s.PID != 0 {
+	if s, err := loadState(dir, here()); err != nil || s.Status != Exited || s.ExitCode != 137 || s.PID != 0 {
 		t.Errorf("dead monitor: %+v, %v", s, err)
 	}
 	if err := os.WriteFile(dir+"/state.json", []byte(`{"status":`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := loadState(dir); err == nil {
+	if _, err := loadState(dir, here()); err == nil {
 		t.Error("a torn state was read")
 	}
 }
@@ -125,9 +126,9 @@ func FuzzState(f *testing.F) {
 		if err := os.WriteFile(dir+"/state.json", data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s, err := loadState(dir)
+		s, err := loadState(dir, here())
 		if err == nil && s.Status == Running {
-			if alive, known := s.Monitor.alive(); known && !alive {
+			if alive, known := s.Monitor.alive(here()); known && !alive {
 				t.Error("a dead container runs")
 			}
 		}

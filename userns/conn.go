@@ -72,7 +72,12 @@ func newConn(fd int) (*Conn, error) {
 func (c *Conn) Close() error { return c.f.Close() }
 
 // Send sends v as JSON, with files. It waits while the other side is behind.
-func (c *Conn) Send(v any, files ...*os.File) error {
+func (c *Conn) Send(v any, files ...*os.File) error { return c.send(v, true, files) }
+
+// TrySend sends v if the other side has room for it, and is EAGAIN if not.
+func (c *Conn) TrySend(v any) error { return c.send(v, false, nil) }
+
+func (c *Conn) send(v any, wait bool, files []*os.File) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("send message: %w", err)
@@ -91,7 +96,7 @@ func (c *Conn) Send(v any, files ...*os.File) error {
 	var sendErr error
 	err = c.raw.Write(func(fd uintptr) bool {
 		sendErr = unix.Sendmsg(int(fd), data, rights, nil, unix.MSG_NOSIGNAL)
-		return !errors.Is(sendErr, unix.EAGAIN) && !errors.Is(sendErr, unix.EINTR)
+		return !(wait && errors.Is(sendErr, unix.EAGAIN)) && !errors.Is(sendErr, unix.EINTR)
 	})
 	if err = errors.Join(err, sendErr); err != nil {
 		return fmt.Errorf("send message: %w", err)

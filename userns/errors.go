@@ -57,8 +57,8 @@ func (e *RemoteError) Unwrap() error {
 	return e.Errno
 }
 
-// remote turns an error into the form that travels.
-func remote(err error) *RemoteError {
+// Remote turns an error into the form that travels.
+func Remote(err error) *RemoteError {
 	r := &RemoteError{Text: err.Error()}
 	errors.As(err, &r.Errno)
 	var h interface{ Hint() string }

@@ -70,7 +70,7 @@ func Answer[Q, A any](f func(ctx context.Context, q Q, files []*os.File) (A, err
 		a, err := f(ctx, q, files)
 		var r reply
 		if err != nil {
-			r.Error = remote(err)
+			r.Error = Remote(err)
 		} else if r.Answer, err = json.Marshal(a); err != nil {
 			return err
 		}

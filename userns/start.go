@@ -63,7 +63,13 @@ func Start(ctx context.Context, r Rung, flags uintptr, p *Prog) (*Process, error
 
 // Fork runs p in a plain child of this process, in the namespaces that it is in.
 // The program may enter others by itself.
-func Fork(p *Prog) (*Process, error) {
+func Fork(p *Prog) (*Process, error) { return Clone(0, p) }
+
+// Clone is Fork with namespaces of flags, which this process has the capability
+// to make: it is how a role starts a program of its own.
+//
+// Runs in: a user namespace in which this process is root.
+func Clone(flags uintptr, p *Prog) (*Process, error) {
 	reportR, reportW, err := pipe()
 	if err != nil {
 		return nil, err
@@ -73,7 +79,7 @@ func Fork(p *Prog) (*Process, error) {
 	if err == nil {
 		im.reportFD = reportW.Fd()
 		var pid int
-		if pid, err = im.fork(0, nil); err == nil {
+		if pid, err = im.fork(flags, nil); err == nil {
 			return &Process{PID: pid, image: im, report: reportR}, nil
 		}
 	}
