@@ -96,8 +96,16 @@ func (f *attachFlags) attach(c *client) (container.Attach, error) {
 	return a, err
 }
 
-// detachKeys reads --detach-keys.
+// detachKeys reads --detach-keys, or else what config.toml says. Nobody types
+// them where there is no terminal.
 func (c *client) detachKeys(typed string) ([]byte, error) {
+	if typed == "" && isTerminal(c.in) {
+		settings, err := c.config()
+		if err != nil {
+			return nil, err
+		}
+		typed = settings.DetachKeys
+	}
 	return container.ParseDetachKeys(typed)
 }
 

@@ -5,10 +5,19 @@ package cli
 // containerGroup has the commands on containers in Docker's long form.
 func containerGroup() command {
 	return command{name: "container", summary: "Manage containers", commands: []command{
+		attachCommand(),
+		createCommand(),
 		inspectTypeCommand(typeContainer, "CONTAINER", "containers"),
+		killCommand(),
 		renamed(psCommand(), "ls", "ps", "list"),
+		pauseCommand(),
+		restartCommand(),
 		renamed(rmCommand(), "rm", "remove"),
 		runCommand(),
+		startCommand(),
+		stopCommand(),
+		unpauseCommand(),
+		waitCommand(),
 	}}
 }
 

@@ -96,7 +96,7 @@ func (o *psOptions) choose(list []*container.Container) ([]*container.Container,
 	all := o.all || most > 0 || len(o.filter["status"]) > 0 || len(o.filter["exited"]) > 0
 	list = slices.DeleteFunc(slices.Clone(list), func(c *container.Container) bool {
 		created := c.Config.Created
-		return !all && c.State.Status != container.Running ||
+		return !all && !c.State.Status.IsAlive() ||
 			!after.IsZero() && !created.After(after) || !before.IsZero() && !created.Before(before) || !o.matches(c)
 	})
 	if most > 0 && len(list) > most {
@@ -249,6 +249,10 @@ func statusText(s container.State, now time.Time) string {
 	switch s.Status {
 	case container.Running:
 		return "Up " + humanDuration(now.Sub(s.StartedAt))
+	case container.Paused:
+		return "Up " + humanDuration(now.Sub(s.StartedAt)) + " (Paused)"
+	case container.Restarting:
+		return fmt.Sprintf("Restarting (%d) %s", s.ExitCode, ago(s.FinishedAt, now))
 	case container.Exited:
 		return fmt.Sprintf("Exited (%d) %s", s.ExitCode, ago(s.FinishedAt, now))
 	case container.Created:

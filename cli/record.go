@@ -143,7 +143,7 @@ func newContainerRecord(c *container.Container) *containerRecord {
 	r := &containerRecord{
 		ID: c.ID(), Created: stamp(cfg.Created), Args: []string{}, Image: cfg.ImageID, Name: "/" + cfg.Name, Driver: cfg.Root, Platform: "linux",
 		State: stateRecord{
-			Status: string(s.Status), Running: s.Status == container.Running, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
+			Status: string(s.Status), Running: s.Status.IsAlive(), Paused: s.Status == container.Paused, Restarting: s.Status == container.Restarting, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
 			StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 		},
 		HostConfig: hostConfigRecord{

@@ -39,14 +39,7 @@ func (o *runOptions) flags() []option {
 
 func (o *runOptions) run(ctx context.Context, c *client, operands []string) error {
 	f := &o.container
-	typed := f.image.rootfs
-	if typed == "" {
-		if len(operands) == 0 {
-			return &usageError{text: `"sbx run" requires at least 1 argument`, path: "sbx run"}
-		}
-		typed, operands = operands[0], operands[1:]
-	}
-	options, err := f.container(c, operands)
+	typed, options, err := f.read(c, "run", operands)
 	if err != nil {
 		return err
 	}
@@ -59,6 +52,20 @@ func (o *runOptions) run(ctx context.Context, c *client, operands []string) erro
 		return named("run "+typed, err)
 	}
 	return nil
+}
+
+// read reads the flags and operands of run and create, as far as they need no
+// image. typed is what the user calls the image.
+func (f *containerFlags) read(c *client, name string, operands []string) (typed string, options container.Options, err error) {
+	typed = f.image.rootfs
+	if typed == "" {
+		if len(operands) == 0 {
+			return "", options, &usageError{text: fmt.Sprintf(`"sbx %s" requires at least 1 argument`, name), path: "sbx " + name}
+		}
+		typed, operands = operands[0], operands[1:]
+	}
+	options, err = f.container(c, operands)
+	return typed, options, err
 }
 
 // streams settles which streams the client joins: all but the input, and that
@@ -91,9 +98,10 @@ func (o *runOptions) start(ctx context.Context, c *client, typed string, options
 	}
 	var status int
 	if o.detach {
-		if err = ctr.Start(ctx); err != nil {
-			status = statusSbx
+		if err = ctr.Sync(); err == nil {
+			err = ctr.Start(ctx)
 		}
+		status = statusSbx
 	} else {
 		status, err = ctr.Run(ctx, attach)
 	}
@@ -105,6 +113,7 @@ func (o *runOptions) start(ctx context.Context, c *client, typed string, options
 		return runFailure(err, status, base)
 	case o.detach:
 		c.print("%s\n", ctr.ID())
+		return nil
 	}
 	return exited(status)
 }

@@ -188,7 +188,10 @@ func (m *monitor) end(ctx context.Context, status int) error {
 	last := report{Status: status, Refused: m.output.refused()}
 	if !m.AutoRemove {
 		m.output.close()
-		err := m.setState(func(s *State) { s.exit(status) })
+		err := m.setState(func(s *State) {
+			s.exit(status)
+			s.Stopped = m.stopped
+		})
 		m.farewell(last)
 		// Who starts the container again waits for the end of this process.
 		m.emptyWork(ctx)
