@@ -13,7 +13,7 @@ import (
 
 func attachCommand() command {
 	return command{
-		name: "attach", summary: "Attach local standard input, output, and error streams to a running container",
+		name: "attach", summary: "Attach local standard streams to a running container",
 		usage: "[OPTIONS] CONTAINER", forms: []string{"sbx container attach", "sbx attach"},
 		min: 1, max: 1,
 		bind: func() ([]option, action) {

@@ -57,7 +57,7 @@ func unpauseCommand() command {
 
 func waitCommand() command {
 	return command{
-		name: "wait", summary: "Block until one or more containers stop, then print their exit codes",
+		name: "wait", summary: "Block until containers stop, then print their exit codes",
 		usage: "CONTAINER [CONTAINER...]", forms: []string{"sbx container wait", "sbx wait"}, min: 1, max: -1,
 		bind: func() ([]option, action) { return nil, wait },
 	}
