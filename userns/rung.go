@@ -64,3 +64,26 @@ func mapArgs(own int, ranges []Range) []string {
 	}
 	return args
 }
+
+// InsideUID is what a user ID of the host is in a namespace of this rung: 0 for
+// the user's own, and 65534, as for the kernel, for one that is not mapped.
+func (r Rung) InsideUID(outside uint32) uint32 { return inside(outside, r.UID, r.UIDs) }
+
+// InsideGID is InsideUID for groups.
+func (r Rung) InsideGID(outside uint32) uint32 { return inside(outside, r.GID, r.GIDs) }
+
+const overflowID = 65534
+
+func inside(outside uint32, own int, ranges []Range) uint32 {
+	if int(outside) == own {
+		return 0
+	}
+	first := 1
+	for _, r := range ranges {
+		if n := int(outside) - r.First; n >= 0 && n < r.Count {
+			return uint32(first + n)
+		}
+		first += r.Count
+	}
+	return overflowID
+}

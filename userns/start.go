@@ -135,6 +135,18 @@ func (p *Process) Wait() (unix.WaitStatus, error) {
 // 3, 4, .. and everything else above 2 is closed. The registers and descriptors
 // in files must be 20 or more, or registers.
 func (p *Prog) Execve(role string, arg string, env []string, files ...any) {
+	argv := p.roleArgs(role, arg, files)
+	p.Call("execute /proc/self/exe", unix.SYS_EXECVE, "/proc/self/exe", argv, env)
+}
+
+// ExecveFile is Execve where this binary cannot be named, because the program
+// has changed its root: exe is a descriptor of it.
+func (p *Prog) ExecveFile(exe any, role, arg string, env []string, files ...any) {
+	argv := p.roleArgs(role, arg, files)
+	p.Call("execute this binary", unix.SYS_EXECVEAT, exe, "", argv, env, unix.AT_EMPTY_PATH)
+}
+
+func (p *Prog) roleArgs(role, arg string, files []any) []string {
 	for i, f := range files {
 		p.Call("place descriptor "+strconv.Itoa(3+i), unix.SYS_DUP3, f, 3+i, 0)
 	}
@@ -144,7 +156,7 @@ func (p *Prog) Execve(role string, arg string, env []string, files ...any) {
 	if arg != "" {
 		argv = append(argv, arg)
 	}
-	p.Call("execute /proc/self/exe", unix.SYS_EXECVE, "/proc/self/exe", argv, env)
+	return argv
 }
 
 // CloseFrom marks every descriptor from first up to be closed by the execve.
