@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 )
 
@@ -16,6 +17,7 @@ import (
 func Main(args []string, stdin, stdout, stderr *os.File) int {
 	c := &client{in: stdin, out: stdout, err: stderr, lookup: os.LookupEnv}
 	if len(args) > 0 {
+		c.docker = filepath.Base(args[0]) == dockerProgram
 		args = args[1:]
 	}
 	otherwise, err := c.dispatch(context.Background(), args)
@@ -27,6 +29,7 @@ type client struct {
 	in, out, err *os.File
 	lookup       func(string) (string, bool)
 	broken       error   // the first failure to write to out
+	docker       bool    // called by Docker's name
 	settings     *config // once config has read it
 }
 
@@ -77,9 +80,11 @@ func commands() []command {
 
 		collectCommand(),
 		doctorCommand(),
+		eventsCommand(),
 		inspectCommand(),
 		rmCommand(),
 		rmiCommand(),
+		topCommand(),
 	}
 }
 
@@ -110,7 +115,7 @@ func (c *client) dispatch(ctx context.Context, args []string) (int, error) {
 	var operands []string
 	switch {
 	case g.version:
-		c.print("%s\n", oneLineVersion())
+		c.print("%s\n", c.oneLineVersion())
 		return statusFailed, nil
 	case err == nil && cmd.bind != nil:
 		options, run = cmd.bind()
@@ -122,7 +127,7 @@ func (c *client) dispatch(ctx context.Context, args []string) (int, error) {
 		if options == nil && cmd.bind != nil {
 			options, _ = cmd.bind()
 		}
-		c.write(help(path, cmd, options))
+		c.write(c.own(help(path, cmd, options)))
 		return 0, nil
 	}
 	if err == nil {

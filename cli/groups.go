@@ -35,6 +35,8 @@ func imageGroup() command {
 // systemGroup has the commands on everything.
 func systemGroup() command {
 	return command{name: "system", summary: "Manage sbx itself", commands: []command{
+		dfCommand(),
+		eventsCommand(),
 		infoCommand(),
 		resetCommand(),
 	}}

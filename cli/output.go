@@ -54,17 +54,21 @@ func (c *client) document(text string) {
 
 // notice tells the user something in one line.
 func (c *client) notice(format string, args ...any) {
-	fmt.Fprintf(c.err, "%s: %s\n", program, printable(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(c.err, "%s: %s\n", c.name(), printable(fmt.Sprintf(format, args...)))
 }
 
 // report prints an error and its hint.
 func (c *client) report(err error) {
 	text, hint := describe(err)
+	var usage *usageError
+	if errors.As(err, &usage) {
+		text = c.own(text)
+	}
 	if text != "" {
-		fmt.Fprintf(c.err, "%s: %s\n", program, printable(text))
+		fmt.Fprintf(c.err, "%s: %s\n", c.name(), printable(text))
 	}
 	if hint != "" {
-		fmt.Fprintf(c.err, "%s: hint: %s\n", program, printable(hint))
+		fmt.Fprintf(c.err, "%s: hint: %s\n", c.name(), printable(c.own(hint)))
 	}
 }
 

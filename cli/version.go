@@ -53,6 +53,10 @@ func (o *versionOptions) run(_ context.Context, c *client, _ []string) error {
 		c.document(text)
 		return err
 	}
+	if c.docker {
+		c.write(v.asDocker())
+		return nil
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "sbx:\n Version:    %s\n Go version: %s\n", v.Version, v.GoVersion)
 	if v.GitCommit != "" {
@@ -65,9 +69,12 @@ func (o *versionOptions) run(_ context.Context, c *client, _ []string) error {
 }
 
 // oneLineVersion is what --version prints.
-func oneLineVersion() string {
+func (c *client) oneLineVersion() string {
 	v := thisVersion()
 	line := program + " version " + v.Version
+	if c.docker {
+		line = "Docker version " + v.Version
+	}
 	if v.GitCommit != "" {
 		line += ", build " + v.GitCommit
 	}

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"syscall"
+
+	"sbx/reference"
 )
 
 // TreeSize adds up what the files of a tree take on the disk, each file once. What
@@ -38,4 +40,14 @@ func (s *Store) TreeSize(ctx context.Context, root string) (int64, error) {
 		return ctx.Err()
 	})
 	return total, err
+}
+
+// LayerSize returns how many bytes of file contents an unpacked layer holds, 0 if it is
+// not unpacked.
+func (s *Store) LayerSize(id reference.Digest) int64 {
+	r, err := s.layerRecord(id)
+	if err != nil {
+		return 0
+	}
+	return r.Bytes
 }

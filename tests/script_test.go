@@ -165,7 +165,7 @@ func removeTree(dir string) {
 
 // TestScriptNames holds the scripts to their names: COMMAND_BEHAVIOUR.
 func TestScriptNames(t *testing.T) {
-	commands := []string{"hint", "host", "store", "manifest", "search"}
+	commands := []string{"hint", "host", "store", "manifest", "search", "docker"}
 	out, err := exec.CommandContext(t.Context(), sbxBinary, "help").Output()
 	if err != nil {
 		t.Fatal(err)
