@@ -62,7 +62,7 @@ fuzz: ## run every fuzz target for FUZZSECONDS
 check: lint test ## what must pass before a change lands
 
 size: build ## the binary's size, and what it is made of
-	@stat -c '%s bytes of 12582912' bin/sbx
+	@stat -c '%s bytes of 16777216' bin/sbx
 	@$(GO) build -trimpath -o bin/sbx.symbols . && $(GO) tool nm -size -sort size -type bin/sbx.symbols | \
 		awk '$$3 ~ /[tTrR]/ {n = $$4; if (n ~ /^type:|^go:/) n = "(types)"; sub(/\.[^\/]*$$/, "", n); sum[n] += $$2} \
 		END {for (n in sum) printf "%9d %s\n", sum[n], n}' | sort -rn | head -25

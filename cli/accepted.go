@@ -98,7 +98,6 @@ func acceptedFlags() []accepted {
 		{name: "sysctl", kind: "map"},
 		{name: "ulimit", kind: "ulimit"},
 		{name: "use-api-socket", refused: true, hint: "there is no daemon, and so no socket of one"},
-		{name: "userns", kind: "string", refused: true, hint: security, met: []string{"", "host"}},
 		{name: "uts", kind: "string", met: []string{"", "private"}},
 		{name: "volume-driver", kind: "string", met: []string{"", "local"}},
 	}

@@ -24,6 +24,7 @@ type containerFlags struct {
 	stdin, tty, rm               bool
 	readOnly, init               bool
 	image                        imageFlags
+	identity                     identityFlags
 	unmet                        unmet
 }
 
@@ -66,7 +67,7 @@ func (f *containerFlags) options() []option {
 		listFlag(&f.volumesFrom, "volumes-from", "", "Mount volumes from the specified container(s)"),
 		textFlag(&f.workdir, "workdir", "w", "Working directory inside the container"),
 	}
-	return append(shown, f.unmet.options()...)
+	return append(append(shown, f.identity.options()...), f.unmet.options()...)
 }
 
 func rungFlag(p *string) option {
@@ -79,6 +80,9 @@ func (f *containerFlags) container(c *client, args []string) (container.Options,
 		Name: strings.TrimPrefix(f.name, "/"), Hostname: f.hostname, Domainname: f.domainname, User: f.user, WorkingDir: f.workdir,
 		StopSignal: f.stopSignal, Args: args, VolumesFrom: f.volumesFrom,
 		TTY: f.tty, OpenStdin: f.stdin, ReadOnly: f.readOnly, Init: f.init, AutoRemove: f.rm,
+	}
+	if err := f.identity.apply(&o, &f.image.rung); err != nil {
+		return o, err
 	}
 	if f.workdir != "" && !filepath.IsAbs(f.workdir) {
 		return o, fmt.Errorf("the working directory '%s' is invalid, it needs to be an absolute path", f.workdir)

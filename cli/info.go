@@ -56,6 +56,8 @@ type infoReport struct {
 	RungReason        string `json:",omitempty"` // why not a higher one
 	RungHint          string `json:",omitempty"`
 	IDs               string `json:",omitempty"`
+	RootEmulation     string
+	RootReason        string `json:",omitempty"` // why not notify
 	Gates             []gate
 	ForeignProgram    string   `json:",omitempty"` // another sbx that comes first on PATH
 	Errors            []string `json:",omitempty"`
@@ -131,6 +133,7 @@ func (r *infoReport) features(f container.Features) {
 		inside += u.Count
 	}
 	r.IDs = strings.Join(ids, ", ")
+	r.RootEmulation, r.RootReason = f.RootEmulation()
 }
 
 func (r *infoReport) text() string {
@@ -150,6 +153,12 @@ func (r *infoReport) text() string {
 	line("Rung", "%s", r.Rung)
 	if r.IDs != "" {
 		line(" User IDs", "%s", r.IDs)
+	}
+	if r.RootEmulation != "" {
+		line(" Root emulation", "%s", r.RootEmulation)
+	}
+	if r.RootReason != "" {
+		line(" Why not notify", "%s", r.RootReason)
 	}
 	if r.RungReason != "" {
 		line(" Why not mapped", "%s", r.RungReason)

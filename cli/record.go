@@ -34,6 +34,7 @@ type containerRecord struct {
 	ExecIDs         []string
 	HostConfig      hostConfigRecord
 	Rung            string
+	RootEmulation   string
 	Mounts          []mountRecord
 	Config          configRecord
 	NetworkSettings networkRecord
@@ -65,6 +66,7 @@ type hostConfigRecord struct {
 	CapDrop        []string
 	Privileged     bool
 	ReadonlyRootfs bool
+	UsernsMode     string
 	SecurityOpt    []string
 	Tmpfs          map[string]string `json:",omitempty"`
 	Init           bool
@@ -158,6 +160,10 @@ func newContainerRecord(c *container.Container) *containerRecord {
 		},
 		Mounts:          []mountRecord{},
 		NetworkSettings: networkRecord{Ports: map[string][]portRecord{}, Networks: map[string]endpointRecord{cfg.Network: {}}},
+	}
+	r.RootEmulation, _ = c.RootEmulation()
+	if cfg.KeepID {
+		r.HostConfig.UsernsMode = "keep-id"
 	}
 	if r.Config.Labels == nil {
 		r.Config.Labels = map[string]string{}

@@ -148,6 +148,9 @@ func (f *containerFlags) create(ctx context.Context, c *client, typed string, op
 		_ = ctr.Remove(ctx, false)
 		return nil, base, err
 	}
+	if warning := ctr.Warning(); warning != "" && !f.image.quiet {
+		c.notice("%s", warning)
+	}
 	return ctr, base, nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"sbx/fakeroot"
 	"sbx/store"
 	"sbx/userns"
 )
@@ -40,6 +41,10 @@ type Options struct {
 	// StopTimeout is how many seconds stop waits before it kills; negative for
 	// ever, nil for the default.
 	StopTimeout *int
+	// RootEmulation and KeepID say what the one ID of `single` is to be, see DESIGN §5:
+	// everybody, or the container's user and nobody else.
+	RootEmulation fakeroot.Mode
+	KeepID        bool
 }
 
 // Network modes.
@@ -131,8 +136,11 @@ type Config struct {
 	Log         LogConfig         `json:"log,omitzero"`
 	Health      *HealthCheck      `json:"health,omitempty"`
 	StopTimeout *int              `json:"stopTimeout,omitempty"`
-	Refused     string            `json:"refused,omitempty"`
-	Advice      string            `json:"advice,omitempty"`
+	// RootEmulation is as it was asked for, see Container.RootEmulation.
+	RootEmulation fakeroot.Mode `json:"rootEmulation,omitzero"`
+	KeepID        bool          `json:"keepID,omitempty"` // the user's one ID is Identity
+	Refused       string        `json:"refused,omitempty"`
+	Advice        string        `json:"advice,omitempty"`
 }
 
 // Command is the program and its arguments: entrypoint, then command.

@@ -193,7 +193,11 @@ func (h *Home) configure(b Base, o Options) (*Config, error) {
 		User: or(o.User, image.User), WorkingDir: or(o.WorkingDir, image.WorkingDir, "/"), StopSignal: or(o.StopSignal, image.StopSignal, "SIGTERM"),
 		Network: or(o.Network, NetworkNone), TTY: o.TTY, OpenStdin: o.OpenStdin, StdinOnce: o.StdinOnce, ReadOnly: o.ReadOnly, Init: o.Init, AutoRemove: o.AutoRemove,
 		Refused: b.Refused, Advice: b.Advice, Log: o.Log, Restart: o.Restart, StopTimeout: o.StopTimeout,
-		Health: o.Health,
+		Health:        o.Health,
+		RootEmulation: o.RootEmulation, KeepID: o.KeepID,
+	}
+	if err := checkEmulation(c); err != nil {
+		return nil, err
 	}
 	if !b.Image.ID.IsZero() {
 		c.ImageID = b.Image.ID.String()

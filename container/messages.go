@@ -40,6 +40,7 @@ type hello struct {
 	Refused    string        `json:"refused,omitempty"`
 	Volumes    []Mount       `json:"volumes,omitempty"` // anonymous ones, which go when the container removes itself
 	Log        LogConfig     `json:"log"`
+	Emulation  *emulation    `json:"emulation,omitempty"`
 	Files      []string      `json:"files,omitempty"` // what the message's files are
 }
 
@@ -66,6 +67,8 @@ type request struct {
 	Grace  int      `json:"grace,omitempty"` // seconds between stop's signal and SIGKILL; negative: for ever
 	Input  bool     `json:"input,omitempty"` // attach wants the program's input
 	Files  []string `json:"files,omitempty"`
+	// Identity is who the process of a listener starts as.
+	Identity *Identity `json:"identity,omitempty"`
 }
 
 // What a request can be.

@@ -73,6 +73,7 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 	m := newMonitor(h)
 	unix.CloseOnExec(programFD)
 	p := newProgram(firstChild, programFD, channel, h.TTY)
+	p.supervision = h.Emulation.supervise()
 	m.program, m.running = p, true
 	// Without its record the container could be taken for dead and removed while
 	// it runs, and without its socket not be reached: so the program does not
@@ -87,7 +88,7 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 		go m.accept(ctx, listener)
 	}
 	for {
-		status := m.attend(p)
+		status := m.attend(ctx, p)
 		next := m.again(ctx, status)
 		if next == nil {
 			return m.end(ctx, status)
@@ -137,13 +138,16 @@ func (m *monitor) begin(ctx context.Context, p *program) {
 
 // attend waits for the program's end, and until all that it wrote has been
 // carried to who reads it.
-func (m *monitor) attend(p *program) int {
+func (m *monitor) attend(ctx context.Context, p *program) int {
 	status := p.wait()
 	m.mu.Lock()
 	m.running, m.paused = false, false
 	m.notify()
 	m.mu.Unlock()
 	p.finish()
+	if err := p.supervision.finish(ctx, !m.AutoRemove); err != nil {
+		_ = m.setState(func(s *State) { s.Error = err.Error() })
+	}
 	return status
 }
 

@@ -34,6 +34,8 @@ type program struct {
 	stdin   *os.File // the write end of its input, while the monitor has one
 	sources []source // what it writes
 
+	supervision *supervision // nil where nothing is emulated
+
 	terminal chan struct{} // closed when master is known, or never will be
 	master   *os.File      // of its terminal
 	pumps    sync.WaitGroup
@@ -97,7 +99,7 @@ func (p *program) receive(ctx context.Context, m *monitor) {
 		case "terminal":
 			p.setTerminal(files[0], m.output)
 		case doListener:
-			m.supervise(ctx, p, files[0])
+			m.supervise(ctx, p, files[0], m.Emulation.user())
 		default:
 			p.mu.Lock()
 			p.held[message.What] = files[0]
@@ -123,15 +125,6 @@ func (p *program) setTerminal(master *os.File, out *output) {
 		p.pumps.Done()
 	}
 	close(p.terminal)
-}
-
-// supervise serves the system calls that a process of the container is asked
-// about, through its seccomp listener, until there is no such process any more.
-//
-// Nothing emulates identities yet, and no filter asks: the listener is closed,
-// and calls that it should answer fail with ENOSYS.
-func (m *monitor) supervise(_ context.Context, _ *program, listener *os.File) {
-	listener.Close()
 }
 
 // typed writes what a client typed into the program's terminal.

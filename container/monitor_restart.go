@@ -165,6 +165,9 @@ func (m *monitor) startAgain(ctx context.Context) (*program, error) {
 	}
 	defer high.close()
 	st := newStart(config, m.dir, m.Home, filter)
+	if st.emulation, err = m.Emulation.compiled(); err != nil {
+		return nil, err
+	}
 	st.descriptors = high.descriptors()
 	process, err := userns.Clone(unix.CLONE_NEWPID, st.containerProgram())
 	high.close()
@@ -184,6 +187,7 @@ func (m *monitor) adoptProgram(ctx context.Context, config *Config, process *use
 		return nil, os.NewSyscallError("pidfd_open", err)
 	}
 	p := newProgram(process.PID, pidfd, channel, m.TTY)
+	p.supervision = m.Emulation.supervise()
 	p.take(pipes.stdin, pipes.stdout, pipes.stderr)
 	m.mu.Lock()
 	m.program, m.running = p, true

@@ -115,7 +115,7 @@ func (m *monitor) do(ctx context.Context, p *peer, r *request, given map[string]
 	case doAdopt:
 		return m.adopt(given)
 	case doListener:
-		return m.takeListener(ctx, given)
+		return m.takeListener(ctx, r.Identity, given)
 	case doFollow:
 		return m.follow(p)
 	}
@@ -299,13 +299,17 @@ func (m *monitor) adopt(given map[string]*os.File) error {
 }
 
 // takeListener serves the system calls of a process that a client has executed.
-func (m *monitor) takeListener(ctx context.Context, given map[string]*os.File) error {
+func (m *monitor) takeListener(ctx context.Context, id *Identity, given map[string]*os.File) error {
 	f := given[doListener]
 	if f == nil {
 		return errors.New("take listener: there is none")
 	}
 	delete(given, doListener)
-	m.supervise(ctx, m.current(), f)
+	user := m.Emulation.user()
+	if id != nil {
+		user = credentials(*id)
+	}
+	m.supervise(ctx, m.current(), f, user)
 	return nil
 }
 

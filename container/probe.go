@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/fakeroot"
 	"sbx/overlay"
 	"sbx/store"
 	"sbx/userns"
@@ -30,6 +31,9 @@ type Features struct {
 	// Scratch is a local directory for what containers write, where the store's
 	// filesystem cannot take that; empty when it can.
 	Scratch string `json:"scratch,omitempty"`
+	// Emulation is what the kernel can do of root emulation; empty where the rung
+	// has no use for it.
+	Emulation fakeroot.Features `json:"emulation,omitzero"`
 }
 
 // verdict is Features as they are remembered, with what they hold for.
@@ -47,7 +51,7 @@ type occasion struct {
 }
 
 // verdictVersion changes when the probes do.
-const verdictVersion = 1
+const verdictVersion = 2
 
 // features probes the host, or remembers what an earlier command found.
 func features(ctx context.Context, dir, rung string, h process) (Features, error) {
@@ -111,6 +115,7 @@ func probe(ctx context.Context, dir, rung string) (Features, error) {
 		return f, err
 	}
 	g.RungReason, g.RungHint = f.RungReason, f.RungHint
+	g.Emulation = probeEmulation(ctx, g.Rung)
 	return g, nil
 }
 

@@ -21,8 +21,10 @@ type start struct {
 	stage  string // a directory to mount on, see makeStage
 	files  []hostFile
 	filter *seccomp.Program
-	size   *unix.Winsize // of the client's terminal, at first
-	run    execution
+	// emulation is nil where IDs are what they seem.
+	emulation *emulation
+	size      *unix.Winsize // of the client's terminal, at first
+	run       execution
 
 	control int // descriptors, all of 20 or more: the monitor's conversation,
 	descriptors

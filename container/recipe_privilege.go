@@ -68,10 +68,10 @@ func (r *recipe) giveUp() {
 	}
 	if c.Rung.IsMapped() {
 		r.becomeMapped(id)
-	} else if id.UID != 0 || id.GID != 0 {
+	} else if !r.emulatesUsers() && (id.UID != 0 || id.GID != 0) {
 		r.becomeOnly(id)
 	}
-	if id.UID != 0 {
+	if id.UID != 0 && !r.emulatesUsers() {
 		kept = 0 // execve would clear them; nothing should see them before
 	}
 	r.setCapabilities(kept)
@@ -124,12 +124,14 @@ func (r *recipe) execute() {
 	argv := r.run.args
 	r.ResetSignals()
 	r.CloseFrom(3)
+	r.emulateRoot()
 	if !r.config.Rung.IsMapped() {
 		r.installFilter()
 	}
 	r.EmptyMask()
-	for _, path := range candidates(argv[0], r.run.env) {
-		r.Call(executeStep(argv[0]), unix.SYS_EXECVE, path, argv, r.run.env).
+	env := r.emulation.environment(r.run.env)
+	for _, path := range candidates(argv[0], env) {
+		r.Call(executeStep(argv[0]), unix.SYS_EXECVE, path, argv, env).
 			Ignore(unix.ENOENT, unix.EACCES, unix.ENOTDIR).Attempt()
 	}
 	r.FailAttempts(executeStep(argv[0]))

@@ -47,6 +47,7 @@ func (r *recipe) mountDev() {
 	if r.config.TTY {
 		r.create("dev/console", 0o600)
 	}
+	r.configureApt()
 	for _, l := range [][2]string{
 		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
 		{"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"}, {"pts/ptmx", "ptmx"},

@@ -132,10 +132,14 @@ func (c *Container) clone(ctx context.Context, l *link, s *attachment, caught <-
 	defer high.close()
 	st := newStart(&c.Config, c.dir, c.home.dir, filter)
 	st.size, st.control, st.descriptors = s.size(), high.other(0), high.descriptors()
+	if st.emulation, err = newEmulation(&c.Config, c.home.Features, c.dir); err != nil {
+		return nil, err
+	}
 	greeting, err := c.greeting(s, pipes)
 	if err != nil {
 		return nil, err
 	}
+	greeting.hello.Emulation = st.emulation
 	if err := l.conn.Send(greeting.hello, greeting.files.files...); err != nil {
 		return nil, err
 	}

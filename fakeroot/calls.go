@@ -77,16 +77,20 @@ const (
 type group uint8
 
 const (
-	looks group = 1 << iota // show owners: stat
-	keeps                   // keep owners: chown, chmod, creation
-	ids                     // show and change identities
+	looks   group = 1 << iota // show owners by path: stat
+	looksAt                   // show owners by descriptor, too: fstat
+	skims                     // tell the two apart
+	keeps                     // keep owners: chown, chmod, creation
+	ids                       // show and change identities
 )
 
 // groups are those of a mode with a listener.
 func (m Mode) groups() group {
 	switch m {
 	case Notify:
-		return looks | keeps | ids
+		return looks | looksAt | keeps | ids
+	case NotifyFast:
+		return looks | skims | keeps | ids
 	case IDs:
 		return keeps | ids
 	}
@@ -112,6 +116,10 @@ func hasBits(arg int, bits uint32) seccomp.Test {
 	return seccomp.Test{Arg: arg, Mask: uint64(bits), Op: seccomp.NotEqual}
 }
 
+func lacksBits(arg int, bits uint32) seccomp.Test {
+	return seccomp.Test{Arg: arg, Mask: uint64(bits), Op: seccomp.Equal}
+}
+
 const (
 	// creating are the flags of open(2) by which a file may come to be. The bit
 	// of O_TMPFILE beside O_DIRECTORY is the same on every architecture of ours.
@@ -125,9 +133,9 @@ const (
 // an architecture lacks is left out there.
 var traps = []trap{
 	{callOpenat, keeps, "openat", []seccomp.Test{hasBits(2, creating)}},
-	{callNewfstatat, looks, "newfstatat", nil},
-	{callFstat, looks, "fstat", nil},
-	{callStatx, looks, "statx", nil},
+	{callNewfstatat, looksAt, "newfstatat", nil},
+	{callFstat, looksAt, "fstat", nil},
+	{callStatx, looksAt, "statx", nil},
 	{callLstat, looks, "lstat", nil},
 	{callStat, looks, "stat", nil},
 	{callGeteuid, ids, "geteuid", nil},
@@ -185,6 +193,8 @@ var traps = []trap{
 	{callNewRoot, looks | keeps, "pivot_root", nil},
 	{callNewRoot, looks | keeps, "setns", nil},
 	{callNewRoot, looks | keeps, "unshare", []seccomp.Test{hasBits(0, unix.CLONE_NEWNS)}},
+	{callNewfstatat, skims, "newfstatat", []seccomp.Test{lacksBits(3, unix.AT_EMPTY_PATH)}},
+	{callStatx, skims, "statx", []seccomp.Test{lacksBits(2, unix.AT_EMPTY_PATH)}},
 }
 
 // compatTrap is a row for programs of the machine's 32-bit architecture. Their

@@ -141,6 +141,8 @@ func TestModes(t *testing.T) {
 		None: "chown: changing ownership of 'f': Invalid argument\n0\nmknod: n: Operation not permitted\nsetpriv: setresuid failed: Invalid argument",
 		Zero: "chown\n0\nls: cannot access 'n': No such file or directory\n0",
 		IDs:  "chown\n0\nn\n7",
+
+		NotifyFast: "chown\n5\nn\n7",
 	} {
 		w.mode = mode
 		if got, _ := w.run("/bin/sh", "-c", script); got != want {

@@ -34,7 +34,6 @@ type world struct {
 	user        Credentials
 	features    Features
 	noNewPrivs  bool
-	nosuid      bool
 	hostNetwork bool
 	softLocks   uint64 // RLIMIT_LOCKS of the program at its start, 0: as it is
 	keepCaps    uint64 // 0: all

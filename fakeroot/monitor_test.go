@@ -81,7 +81,7 @@ func testMonitor(ctx context.Context, c *userns.Conn) error {
 			return c.Send(end)
 		}
 		serve := func(file *os.File, user Credentials) {
-			if err := s.Serve(ctx, Listener{File: file, PIDFD: pidfd, Procfs: procfs, User: user}); err != nil {
+			if err := s.Serve(ctx, Listener{File: file, Mounts: pidfd, Procfs: procfs, User: user}); err != nil {
 				fail(err)
 			}
 		}

@@ -92,9 +92,8 @@ func isTerminal(st *unix.Statx_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev_major >= firstPts && st.Rdev_major <= lastPts
 }
 
-// keep remembers the owner of a file of the root. It reports false when the
-// table is full.
-func (t *ownerTable) keep(st *unix.Statx_t, e entry) bool {
+// keep remembers the owner of a file of the root, as long as there is room.
+func (t *ownerTable) keep(st *unix.Statx_t, e entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	id := idOf(st)
@@ -106,13 +105,12 @@ func (t *ownerTable) keep(st *unix.Statx_t, e entry) bool {
 			}
 		}
 	} else if len(t.kept) >= maxKept {
-		return false
+		return
 	}
 	e.born, e.changed = st.Btime, st.Ctime
 	t.kept[id] = &e
 	t.changed = true
 	t.count()
-	return true
 }
 
 // pass remembers the owner of a file for as long as the container runs.

@@ -94,6 +94,7 @@ func (w *world) finish(b *userns.Prog, channel int, argv []string) {
 			l := b.Reg()
 			b.Call("install filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, w.features.FilterFlags(), unsafe.Pointer(fprog)).Into(l)
 			sendDescriptor(b, channel, `{"what":"listener"}`, l)
+			b.Call("close listener", unix.SYS_CLOSE, l)
 		} else {
 			b.Call("install filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, unsafe.Pointer(fprog))
 		}

@@ -23,7 +23,7 @@ import (
 type service struct {
 	s        *Supervisor
 	listener listener
-	pidfd    int
+	mounts   int
 	procfs   int
 	user     Credentials
 	primed   atomic.Bool // user has been written
@@ -35,7 +35,7 @@ type service struct {
 	finish    sync.Once
 	done      chan struct{} // closed when nothing more will come
 	ended     chan error
-	joined    chan struct{} // closed when pidfd and procfs of the caller are needed no more
+	joined    chan struct{} // closed when mounts and procfs of the caller are needed no more
 	asleep    atomic.Bool   // the watch
 	wake      chan struct{}
 }
@@ -51,7 +51,7 @@ func (s *Supervisor) newService(l Listener) *service {
 	return &service{
 		s:         s,
 		listener:  listener{fd: l.File.Fd(), features: s.options.Features},
-		pidfd:     l.PIDFD,
+		mounts:    l.Mounts,
 		procfs:    int(l.Procfs.Fd()),
 		user:      l.User,
 		namespace: noFD,
@@ -142,7 +142,7 @@ func (v *service) joinFirst() error {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return os.NewSyscallError("unshare", err)
 	}
-	if err := v.enterBy(v.pidfd); err != nil {
+	if err := v.enter(v.mounts); err != nil {
 		return err
 	}
 	procfs, err := unix.FcntlInt(uintptr(v.procfs), unix.F_DUPFD_CLOEXEC, 0)
@@ -163,14 +163,14 @@ func (v *service) joinFirst() error {
 	return v.s.prepare()
 }
 
-// enterBy joins the mount namespace of the process behind a pidfd. Before Linux
-// 5.8 a pidfd does not do for that, and the process's directory in procfs does.
-func (v *service) enterBy(pidfd int) error {
-	err := unix.Setns(pidfd, unix.CLONE_NEWNS)
+// enter joins a mount namespace. Before Linux 5.8 a pidfd does not do for that,
+// and the directory of its process in procfs does.
+func (v *service) enter(mounts int) error {
+	err := unix.Setns(mounts, unix.CLONE_NEWNS)
 	if !errors.Is(err, unix.EINVAL) {
 		return os.NewSyscallError("setns", err)
 	}
-	info := v.s.self + "/fdinfo/" + strconv.Itoa(pidfd)
+	info := v.s.self + "/fdinfo/" + strconv.Itoa(mounts)
 	fd, err := unix.Openat(v.procfs, info, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("look at pidfd: %w", err)

@@ -88,8 +88,10 @@ func New(o Options) (*Supervisor, error) {
 
 // Listener is what Serve needs to answer for one program and its descendants.
 type Listener struct {
-	File  *os.File // as the program sent it; Serve closes it
-	PIDFD int      // the container's first process; only used until Serve has joined it
+	File *os.File // as the program sent it; Serve closes it
+	// Mounts is the container's mount namespace, or a pidfd of a process in it that
+	// may be looked at. It is used until Serve has joined.
+	Mounts int
 	// Procfs is an instance of procfs for the pid namespace of the monitor (see
 	// OpenProcfs), as which the notified pids count. It stays the caller's.
 	Procfs *os.File
@@ -231,12 +233,32 @@ func (s *Supervisor) prepare() error {
 			if err != nil {
 				return fmt.Errorf("read mounts: %w", err)
 			}
-			s.mounts = parseMounts(string(text), &s.options)
+			s.mounts = parseMounts(string(text), &Options{ForeignRoot: s.options.ForeignRoot, Own: s.resolved()})
 			s.saved.load(s.table, fd)
 			return nil
 		}()
 	})
 	return s.prepErr
+}
+
+// resolved are the paths of Own as mountinfo has them: a mount point that an
+// image reaches through a link is listed where the link leads.
+func (s *Supervisor) resolved() []string {
+	paths := make([]string, len(s.options.Own))
+	for i, path := range s.options.Own {
+		paths[i] = path
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		var buf [pathMax]byte
+		n, err := unix.Readlink(s.self+"/fd/"+strconv.Itoa(fd), buf[:])
+		if err == nil && n < len(buf) {
+			paths[i] = string(buf[:n])
+		}
+		unix.Close(fd)
+	}
+	return paths
 }
 
 // OpenProcfs makes a procfs for the pid namespace that the calling process is in,

@@ -3,6 +3,7 @@
 package fakeroot
 
 import (
+	"errors"
 	"syscall"
 	"unsafe"
 
@@ -48,13 +49,11 @@ func openAt(dir int, name string, flags int, mode uint32) (int, unix.Errno) {
 
 // number is the errno of an error of package unix.
 func number(err error) unix.Errno {
-	if err == nil {
-		return 0
+	var errno unix.Errno
+	if err != nil && !errors.As(err, &errno) {
+		return unix.EIO
 	}
-	if errno, ok := err.(unix.Errno); ok {
-		return errno
-	}
-	return unix.EIO
+	return errno
 }
 
 // capable reports whether a thread has an effective capability. One of another

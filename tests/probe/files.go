@@ -3,10 +3,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +47,36 @@ func hold(args []string) error {
 // write writes text to a file: "write PATH TEXT". What is there is replaced.
 func write(args []string) error {
 	return os.WriteFile(args[0], []byte(strings.Join(args[1:], " ")+"\n"), 0o666)
+}
+
+// chown gives paths to a user and a group: "chown UID GID PATH...". Links are
+// not followed.
+func chown(args []string) error {
+	uid, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	for _, name := range args[2:] {
+		if err := os.Lchown(name, uid, gid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// owned makes a directory with one file of each kind in it, all of 5:6 and the
+// plain one set-user-ID.
+func owned(args []string) error {
+	dir := args[0]
+	in := func(name string) string { return filepath.Join(dir, name) }
+	return errors.Join(
+		os.Mkdir(dir, 0o750), os.WriteFile(in("file"), nil, 0o644), os.Symlink("nowhere", in("link")), unix.Mkfifo(in("pipe"), 0o600),
+		chown([]string{"5", "6", dir, in("file"), in("link"), in("pipe")}), unix.Chmod(in("file"), 0o4755), unix.Chmod(dir, 0o2550),
+	)
 }
 
 func mkdir(args []string) error { return os.Mkdir(args[0], 0o777) }

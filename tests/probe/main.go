@@ -25,6 +25,7 @@ func main() {
 	verbs = map[string]verb{
 		"caps":       fact(caps),
 		"cat":        fact(cat),
+		"chown":      fact(chown),
 		"cwd":        fact(cwd),
 		"echo":       fact(echo),
 		"env":        fact(environment),
@@ -38,6 +39,7 @@ func main() {
 		"ls":         fact(list),
 		"mkdir":      fact(mkdir),
 		"mounts":     fact(mounts),
+		"owned":      fact(owned),
 		"namespaces": fact(namespaces),
 		"orphan":     fact(orphan),
 		"orphaned":   fact(orphaned),

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"sbx/fakeroot"
+)
+
+// supervision answers the system calls of one run of the container. A restart
+// gets another: its programs have other mounts.
+type supervision struct {
+	emulation  *emulation
+	supervisor *fakeroot.Supervisor
+	procfs     *os.File
+	ready      chan struct{} // closed when the two are there, or err
+	err        error
+}
+
+// supervise gets ready for the listener of the container's program while that is
+// still being started. It is nil where nothing is emulated.
+func (e *emulation) supervise() *supervision {
+	if e == nil || !e.Mode.Listens() {
+		return nil
+	}
+	s := &supervision{emulation: e, ready: make(chan struct{})}
+	go func() {
+		defer close(s.ready)
+		s.err = s.prepare()
+	}()
+	return s
+}
+
+func (s *supervision) prepare() error {
+	options, err := s.emulation.options()
+	if err != nil {
+		return err
+	}
+	if s.procfs, err = fakeroot.OpenProcfs(); err != nil {
+		return err
+	}
+	s.supervisor, err = fakeroot.New(options)
+	return err
+}
+
+// serve answers for a program that starts as a user, in the container's mount
+// namespace, until no process with its filter is left. When that cannot be, the listener is closed: the program's
+// execve then fails, where it would wait for ever.
+func (s *supervision) serve(ctx context.Context, listener, mounts *os.File, user fakeroot.Credentials) error {
+	if s == nil {
+		listener.Close()
+		return errors.New("serve system calls: nothing is emulated")
+	}
+	<-s.ready
+	if s.err == nil && mounts == nil {
+		s.err = errors.New("the container sent no mount namespace")
+	}
+	if s.err != nil {
+		listener.Close()
+		return fmt.Errorf("serve system calls: %w", s.err)
+	}
+	err := s.supervisor.Serve(ctx, fakeroot.Listener{File: listener, Mounts: int(mounts.Fd()), Procfs: s.procfs, User: user})
+	if err != nil {
+		return fmt.Errorf("serve system calls: %w", err)
+	}
+	return nil
+}
+
+// finish writes down what the files cannot carry, once the programs are gone.
+func (s *supervision) finish(ctx context.Context, save bool) error {
+	if s == nil {
+		return nil
+	}
+	<-s.ready
+	if s.err != nil {
+		return s.err
+	}
+	var err error
+	if save && s.emulation.Table != "" {
+		err = s.supervisor.Save(ctx, s.emulation.Table)
+	}
+	s.supervisor.Close()
+	s.procfs.Close()
+	return err
+}
+
+// supervise has the system calls of a process of the container answered, which
+// starts as a user. It returns at once.
+func (m *monitor) supervise(ctx context.Context, p *program, listener *os.File, user fakeroot.Credentials) {
+	p.mu.Lock()
+	mounts := p.held["mnt"]
+	p.mu.Unlock()
+	go func() {
+		if err := p.supervision.serve(ctx, listener, mounts, user); err != nil {
+			_ = m.setState(func(s *State) { s.Error = err.Error() })
+		}
+	}()
+}
