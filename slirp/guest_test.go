@@ -331,3 +331,10 @@ func ioctl(fd int, request uint, p unsafe.Pointer) error {
 	}
 	return nil
 }
+
+func runIP(args ...string) error {
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("ip: %w: %s", err, out)
+	}
+	return nil
+}

@@ -272,11 +272,8 @@ const handMax = 256
 // hand copies a packet to another loop.
 func (l *loop) hand(to *loop, p *packet) {
 	moved := *p
-	moved.frame = slices.Clone(p.frame)
-	if p.frame == nil || !moved.parse(moved.frame) {
-		l.n.dropped.Add(1)
-		return
-	}
+	moved.frame, moved.ip = nil, slices.Clone(p.ip)
+	moved.l4 = moved.ip[len(p.ip)-len(p.l4):]
 	if to.handed.Add(1) > handMax {
 		to.handed.Add(-1)
 		l.n.dropped.Add(1)

@@ -18,13 +18,31 @@ import (
 )
 
 func main() {
+	if played, err := play(); played {
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[0], err)
+			os.Exit(1)
+		}
+		return
+	}
 	b := &bench{}
 	flag.StringVar(&b.sbx, "sbx", "bin/sbx", "the `binary` to measure")
 	flag.StringVar(&b.images, "images", "", "a `folder` with real distributions")
 	flag.IntVar(&b.rounds, "rounds", 60, "how many pairs of starts")
+	var network netOptions
+	network.flags()
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if network.only {
+		report, err := measureNetwork(ctx, &network)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(2)
+		}
+		showNetwork(report)
+		return
+	}
 	missed, err := b.run(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
