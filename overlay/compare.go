@@ -237,7 +237,7 @@ func (c *comparison) names(s *step) error {
 	s.listed = s.hides || c.kinds || s.stubbed
 	if len(s.low.layers) > 0 && s.listed {
 		var err error
-		if low, err = c.low.list(c.ctx, s.low, false); err != nil {
+		if low, err = c.low.list(c.ctx, s.low); err != nil {
 			return err
 		}
 		if s.hides {

@@ -70,6 +70,7 @@ var errReservedName = errors.New("no layer can hold a file of this name: it mean
 // as root of a user namespace.
 func Diff(ctx context.Context, w io.Writer, dir *os.File, o DiffOptions) (Packed, error) {
 	p := newPacker(ctx, w, o.Clamp, o.Limits.filled())
+	p.recorded = o.Recorded
 	c, err := newComparison(ctx, dir, &o)
 	if err != nil {
 		return Packed{}, err
@@ -78,7 +79,7 @@ func Diff(ctx context.Context, w io.Writer, dir *os.File, o DiffOptions) (Packed
 	c.gone, c.opaque = p.whiteout, p.opaque
 	c.entered = func(_ ChangeKind, path string, n *node) error { return p.dir(path, n) }
 	c.changed = func(_ ChangeKind, dir int, base, path string, st *unix.Stat_t) error {
-		err := p.file(dir, base, path, st, o.Recorded, func(n *node) { o.Owners.complete(n, path) })
+		err := p.file(dir, base, path, st, func(n *node) { o.Owners.complete(n, path) })
 		if err == nil && o.Settle {
 			err = p.settle(dir, base, st)
 		}

@@ -113,7 +113,7 @@ func (f *flattener) directory(d merged) error {
 		return err
 	}
 	defer unix.Close(dst)
-	names, err := f.stack.list(f.ctx, d, false)
+	names, err := f.stack.list(f.ctx, d)
 	if err != nil {
 		return err
 	}

@@ -13,12 +13,11 @@ import (
 var hidden = &found{}
 
 // list reads what a merged directory shows, by name. It costs one reading of the
-// directory in each layer that has it, and memory for its names. With plain, the
-// only layer is any directory: no name and no file in it is a sign.
-func (s *stack) list(ctx context.Context, d merged, plain bool) (map[string]*found, error) {
+// directory in each layer that has it, and memory for its names.
+func (s *stack) list(ctx context.Context, d merged) (map[string]*found, error) {
 	names := map[string]*found{}
 	for _, layer := range d.layers {
-		if err := s.listLayer(ctx, d, layer, plain, names); err != nil {
+		if err := s.listLayer(ctx, d, layer, names); err != nil {
 			return nil, err
 		}
 	}
@@ -32,7 +31,7 @@ func (s *stack) list(ctx context.Context, d merged, plain bool) (map[string]*fou
 
 // listLayer adds what one layer has to what those above it have. The layer of an
 // entry is where it was found first; closed directories merge with nothing more.
-func (s *stack) listLayer(ctx context.Context, d merged, layer int, plain bool, names map[string]*found) error {
+func (s *stack) listLayer(ctx context.Context, d merged, layer int, names map[string]*found) error {
 	fd, err := s.openDir(layer, d.path)
 	if err != nil {
 		return err
@@ -52,13 +51,13 @@ func (s *stack) listLayer(ctx context.Context, d merged, layer int, plain bool, 
 			break
 		}
 		for _, e := range list {
-			if !plain && isReserved(e.name) {
+			if !s.plain && isReserved(e.name) {
 				if e.name != opaqueName {
 					gone = append(gone, e.name[len(whiteoutPrefix):])
 				}
 				continue
 			}
-			if err := s.listEntry(fd, d, layer, e.name, plain, names); err != nil {
+			if err := s.listEntry(fd, d, layer, e.name, names); err != nil {
 				return named(quote(e.name), err)
 			}
 		}
@@ -73,7 +72,7 @@ func (s *stack) listLayer(ctx context.Context, d merged, layer int, plain bool, 
 	return nil
 }
 
-func (s *stack) listEntry(fd int, d merged, layer int, name string, plain bool, names map[string]*found) error {
+func (s *stack) listEntry(fd int, d merged, layer int, name string, names map[string]*found) error {
 	have, seen := names[name]
 	if seen && (have == hidden || have.closed) {
 		return nil
@@ -85,7 +84,7 @@ func (s *stack) listEntry(fd int, d merged, layer int, name string, plain bool, 
 		return err
 	}
 	switch {
-	case !plain && isWhiteout(&st):
+	case !s.plain && isWhiteout(&st):
 		if seen {
 			have.closed = true
 			return nil
@@ -104,7 +103,7 @@ func (s *stack) listEntry(fd int, d merged, layer int, name string, plain bool, 
 		names[name] = have
 	}
 	have.dir.layers = append(have.dir.layers, layer)
-	if plain || layer == d.layers[len(d.layers)-1] {
+	if s.plain || layer == d.layers[len(d.layers)-1] {
 		return nil // nothing is below
 	}
 	sub, err := openat(fd, name, openDir, 0)

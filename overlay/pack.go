@@ -16,8 +16,12 @@ import (
 // packs them where. Times are whole seconds, and PAX records only where the
 // header has no room.
 type packer struct {
-	ctx    context.Context
-	tar    *tar.Writer
+	ctx context.Context
+	tar *tar.Writer
+
+	recorded bool // owners are in records
+	plain    bool // what is no layer has neither records nor signs, if not recorded
+
 	clamp  time.Time // no time is later; zero: any may be
 	limits Limits
 	result Packed
@@ -134,7 +138,7 @@ func (p *packer) dir(path string, n *node) error {
 // table has more to say about it. A socket is left out: it is of no use without
 // the program that listens. So is what has gone, or become something else, since
 // it was listed.
-func (p *packer) file(dir int, base, path string, st *unix.Stat_t, recorded bool, more func(*node)) error {
+func (p *packer) file(dir int, base, path string, st *unix.Stat_t, more func(*node)) error {
 	kind := kindOf(uint32(st.Mode))
 	if kind == Socket {
 		return nil
@@ -152,11 +156,11 @@ func (p *packer) file(dir int, base, path string, st *unix.Stat_t, recorded bool
 		if err := unix.Fstat(fd, st); err != nil {
 			return err
 		}
-		if n, err = nodeOf(fd, recorded); err != nil {
+		if n, err = p.node(fd); err != nil {
 			return err
 		}
 	} else {
-		n = node{owner: ownerOnDisk(st, recorded), times: timesOf(st)}
+		n = node{owner: ownerOnDisk(st, p.recorded), times: timesOf(st)}
 		n.owner.Major, n.owner.Minor = unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
 	}
 	more(&n)
@@ -179,6 +183,18 @@ func (p *packer) file(dir int, base, path string, st *unix.Stat_t, recorded bool
 		return p.write(h)
 	}
 	return p.content(fd, h, st.Size)
+}
+
+// node reads the metadata of an open file.
+func (p *packer) node(fd int) (node, error) {
+	n, err := nodeOf(fd, p.recorded)
+	if err != nil || !p.plain || p.recorded {
+		return n, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	n.owner = ownerOnDisk(&st, false)
+	return n, err
 }
 
 // firstName returns the path under which a file with several names is in the tar

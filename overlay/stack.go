@@ -14,6 +14,7 @@ import (
 // without a mount.
 type stack struct {
 	roots []int // topmost first
+	plain bool  // the only one is any directory: no name and no file in it is a sign
 	opener
 
 	// steps is how many directories of layers may still be opened.
@@ -92,7 +93,7 @@ func (s *stack) openDir(layer int, path string) (int, error) {
 // lookup finds name in a merged directory; ENOENT says that there is none.
 func (s *stack) lookup(d merged, name string) (found, error) {
 	f := found{layer: -1}
-	if isReserved(name) {
+	if isReserved(name) && !s.plain {
 		return f, unix.ENOENT
 	}
 	for _, layer := range d.layers {
@@ -120,13 +121,16 @@ func (s *stack) lookupIn(layer int, path, name string, f *found) (stop bool, err
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := lstatAt(fd, name, &st); err == unix.ENOENT {
+		if s.plain {
+			return true, nil
+		}
 		err := lstatAt(fd, whiteoutPrefix+name, &st)
 		return err == nil && kindBits(&st) == unix.S_IFREG, nil
 	} else if err != nil {
 		return false, err
 	}
 	switch {
-	case isWhiteout(&st):
+	case isWhiteout(&st) && !s.plain:
 		return true, nil
 	case !isDir(&st):
 		if f.layer < 0 {
