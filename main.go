@@ -20,6 +20,7 @@ func main() {
 		"remove":  store.RemoveRole,
 		"copy":    store.CopyRole,
 		"diff":    store.DiffRole,
+		"archive": store.ArchiveRole,
 	})
 	os.Exit(cli.Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
 }

@@ -79,6 +79,7 @@ func commands() []command {
 		volumeGroup(),
 
 		collectCommand(),
+		commitCommand(), diffCommand(), exportCommand(), historyCommand(), importCommand(), loadCommand(), saveCommand(), tagCommand(),
 		doctorCommand(),
 		eventsCommand(),
 		inspectCommand(),

@@ -6,7 +6,10 @@ package cli
 func containerGroup() command {
 	return command{name: "container", summary: "Manage containers", commands: []command{
 		attachCommand(),
+		commitCommand(),
 		createCommand(),
+		diffCommand(),
+		exportCommand(),
 		inspectTypeCommand(typeContainer, "CONTAINER", "containers"),
 		killCommand(),
 		renamed(psCommand(), "ls", "ps", "list"),
@@ -24,11 +27,17 @@ func containerGroup() command {
 // imageGroup has the commands on images in Docker's long form.
 func imageGroup() command {
 	return command{name: "image", summary: "Manage images", commands: []command{
+		historyCommand(),
+		importCommand(),
 		inspectTypeCommand(typeImage, "IMAGE", "images"),
+		loadCommand(),
 		renamed(imagesCommand(), "ls", "list"),
+		imagePruneCommand(),
 		pullCommand(),
 		pushCommand(),
 		renamed(rmiCommand(), "rm", "remove"),
+		saveCommand(),
+		tagCommand(),
 	}}
 }
 

@@ -50,12 +50,18 @@ func parseSave(body []byte) (images []savedImage, ok bool) {
 	return images, true
 }
 
-// image makes the manifest of the archive's image.
+// image makes the manifest of the archive's only image.
 func (s *saved) image(ctx context.Context, images []savedImage) (*Image, error) {
 	entry, err := oneSaved(images)
 	if err != nil {
 		return nil, err
 	}
+	return s.read(ctx, entry)
+}
+
+// read makes the manifest of one image.
+func (s *saved) read(ctx context.Context, entry savedImage) (*Image, error) {
+	var err error
 	if s.config, err = readMember(s.tar, s.tar.resolve(entry.Config)); err != nil {
 		return nil, fmt.Errorf("read config: %w", err)
 	}

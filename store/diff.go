@@ -77,7 +77,7 @@ func answerDiff(ctx context.Context, q diffQuestion, files []*os.File) (diffAnsw
 	if o.Owners, err = readTable(files[2]); err != nil {
 		return diffAnswer{}, err
 	}
-	w := bufio.NewWriterSize(onlyWriter{files[1]}, copyBuffer)
+	w := bufferedPipe(files[1])
 	if q.Want == wantChanges {
 		err = overlay.Changes(ctx, files[0], o, func(c overlay.Change) error {
 			_, err := w.WriteString(string(c.Kind) + c.Path + "\x00")
@@ -91,6 +91,9 @@ func answerDiff(ctx context.Context, q diffQuestion, files []*os.File) (diffAnsw
 	}
 	return diffAnswer{packed.Entries, packed.Bytes}, err
 }
+
+// bufferedPipe writes to a pipe in large pieces.
+func bufferedPipe(f *os.File) *bufio.Writer { return bufio.NewWriterSize(onlyWriter{f}, copyBuffer) }
 
 // readTable reads a table of owners; an empty file is none.
 func readTable(f *os.File) (overlay.Owners, error) {

@@ -30,7 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	userns.Dispatch(map[string]userns.Role{"unpack": UnpackRole, "remove": RemoveRole, "copy": CopyRole, "diff": DiffRole})
+	userns.Dispatch(map[string]userns.Role{"unpack": UnpackRole, "remove": RemoveRole, "copy": CopyRole, "diff": DiffRole, "archive": ArchiveRole})
 	os.Exit(m.Run())
 }
 

@@ -226,3 +226,17 @@ func (img *Image) label() string {
 
 // canonical makes a name that JSON can hold: a path may be any bytes.
 func canonical(name string) string { return strings.ToValidUTF8(name, "\uFFFD") }
+
+// LayerBytes returns the size of each layer of the image, unpacked, bottom first. It is 0
+// where a layer has not been unpacked for this rung.
+func (s *Store) LayerBytes(img Image) []int64 {
+	sizes := make([]int64, len(img.Layers))
+	for i := range img.Layers {
+		if id, ok := s.unpackedAs(img.Layers, i); ok {
+			if r, err := s.layerRecord(id); err == nil {
+				sizes[i] = r.Bytes
+			}
+		}
+	}
+	return sizes
+}

@@ -164,6 +164,10 @@ func layerIDs(diffIDs []reference.Digest) []reference.Digest {
 	return append(chainIDs(diffIDs), diffIDs...)
 }
 
+// ChainIDs names each of an image's layers, given bottom first, together with all beneath
+// it: what Removed.Deleted calls them.
+func ChainIDs(diffIDs []reference.Digest) []reference.Digest { return chainIDs(diffIDs) }
+
 // chainIDs names each layer together with all beneath it (OCI image-spec, config.md).
 func chainIDs(diffIDs []reference.Digest) []reference.Digest {
 	chain := make([]reference.Digest, 0, 2*len(diffIDs))

@@ -28,17 +28,36 @@ type PullOptions struct {
 // that are there are not fetched or unpacked again, and each is by one process only; what
 // a killed one had downloaded is continued.
 func (s *Store) Pull(ctx context.Context, name string, src Source, o PullOptions) (Image, error) {
-	img, err := s.pull(ctx, canonical(name), src, o)
+	var img Image
+	err := errors.New("the image has no name")
+	if name != "" {
+		img, err = s.pull(ctx, canonical(name), src, o)
+	}
 	if err != nil {
 		return Image{}, fmt.Errorf("pull %s: %w", name, spaceError(err, s.dir, 0))
 	}
 	return img, nil
 }
 
-func (s *Store) pull(ctx context.Context, name string, src Source, o PullOptions) (Image, error) {
-	if name == "" {
-		return Image{}, errors.New("the image has no name")
+// Load is Pull of an image that has several names, or none.
+func (s *Store) Load(ctx context.Context, names []string, src Source, o PullOptions) (Image, error) {
+	first := ""
+	if len(names) > 0 {
+		first = canonical(names[0])
 	}
+	img, err := s.pull(ctx, first, src, o)
+	if err != nil {
+		return Image{}, fmt.Errorf("load image: %w", spaceError(err, s.dir, 0))
+	}
+	for _, name := range names[min(1, len(names)):] {
+		if err := s.Tag(ctx, string(img.Manifest.Digest), name); err != nil {
+			return Image{}, err
+		}
+	}
+	return img, nil
+}
+
+func (s *Store) pull(ctx context.Context, name string, src Source, o PullOptions) (Image, error) {
 	hold, err := s.newLease(ctx)
 	if err != nil {
 		return Image{}, err

@@ -23,6 +23,7 @@ var verbs map[string]verb
 
 func main() {
 	verbs = map[string]verb{
+		"all":        all,
 		"caps":       fact(caps),
 		"cat":        fact(cat),
 		"chown":      fact(chown),
@@ -102,6 +103,21 @@ func ready(args []string) (int, error) {
 		return 1, err
 	}
 	return do(args[1:])
+}
+
+// all does several verbs, one after the other, until one fails: "all rm A + mkdir A".
+func all(args []string) (int, error) {
+	for len(args) > 0 {
+		n := slices.Index(args, "+")
+		if n < 0 {
+			return do(args)
+		}
+		if status, err := do(args[:n]); status != 0 || err != nil {
+			return status, err
+		}
+		args = args[n+1:]
+	}
+	return 0, nil
 }
 
 func exit(args []string) (int, error) { return strconv.Atoi(args[0]) }
