@@ -139,7 +139,7 @@ func (c *Container) addChanges(ctx context.Context, d *store.Draft, pause bool) 
 		if err := c.Pause(ctx); err != nil {
 			return store.Layer{}, err
 		}
-		defer c.Unpause(context.WithoutCancel(ctx)) //nolint:errcheck // it may have been killed
+		defer c.command(context.WithoutCancel(ctx), request{Do: doUnpause}) //nolint:errcheck // it may have been killed
 	}
 	return d.AddChanges(ctx, c.Changes(), store.LayerOptions{})
 }

@@ -122,6 +122,11 @@ func indexTar(file *os.File) (*tarball, error) {
 		if errors.Is(err, io.EOF) {
 			return b, nil
 		}
+		if count == 0 && (errors.Is(err, tar.ErrHeader) || err != nil && info.Size() < tarBlock) {
+			head := make([]byte, 256)
+			n, _ := file.ReadAt(head, 0)
+			return nil, notTar(head[:n])
+		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, &hinted{text: "the file is truncated", hint: "download or copy it again"}
 		}
