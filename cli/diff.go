@@ -10,7 +10,7 @@ import (
 
 func diffCommand() command {
 	return command{
-		name: "diff", summary: "Inspect changes to files or directories on a container's filesystem",
+		name: "diff", summary: "Inspect changes to files on a container's filesystem",
 		usage: "CONTAINER", forms: []string{"sbx container diff", "sbx diff"},
 		min: 1, max: 1,
 		bind: func() ([]option, action) { return nil, diff },

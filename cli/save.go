@@ -16,7 +16,7 @@ import (
 
 func saveCommand() command {
 	return command{
-		name: "save", summary: "Save one or more images to a tar archive (streamed to STDOUT by default)",
+		name: "save", summary: "Save one or more images to a tar archive (STDOUT by default)",
 		usage: "[OPTIONS] IMAGE [IMAGE...]", forms: []string{"sbx image save", "sbx save"},
 		min: 1, max: -1,
 		bind: func() ([]option, action) {
