@@ -57,6 +57,7 @@ func commands() []command {
 		runCommand(),
 		attachCommand(),
 		createCommand(),
+		execCommand(),
 		killCommand(),
 		pauseCommand(),
 		restartCommand(),

@@ -9,6 +9,7 @@ func containerGroup() command {
 		commitCommand(),
 		createCommand(),
 		diffCommand(),
+		execCommand(),
 		exportCommand(),
 		inspectTypeCommand(typeContainer, "CONTAINER", "containers"),
 		killCommand(),

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -51,6 +50,7 @@ type attachment struct {
 	joined  *os.File // the socket
 	signals chan os.Signal
 	raw     bool // the client's terminal is in raw mode
+	patient bool // the program is pid 1, and deaf by default
 	carried sync.WaitGroup
 	left    chan struct{} // closed when the detach keys were typed
 }
@@ -117,12 +117,28 @@ func (s *attachment) carry() {
 			continue
 		}
 		s.carried.Go(func() {
-			_, _ = io.Copy(way.to, way.from)
+			carry(way.to, way.from)
 			if way.from != s.joined {
 				// When our reader has left, the program's writer is to know.
 				way.from.Close()
 			}
 		})
+	}
+}
+
+// carry carries what comes from a file, until its end or the deadline of drain.
+func carry(to, from *os.File) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := read(from, buf)
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
 	}
 }
 
@@ -169,15 +185,6 @@ func (s *attachment) takeTerminal() func() {
 // finish waits until all output of the program has been written.
 func (s *attachment) finish() { s.carried.Wait() }
 
-// leave gives up reading the program's output.
-func (s *attachment) leave() {
-	for _, f := range []*os.File{s.stdout, s.stderr, s.joined} {
-		if f != nil {
-			_ = f.SetReadDeadline(time.Unix(1, 0))
-		}
-	}
-}
-
 func (s *attachment) close() {
 	s.theirs.close()
 	for _, f := range []*os.File{s.stdout, s.stderr, s.input, s.joined} {
@@ -222,7 +229,11 @@ func (c *Container) attend(ctx context.Context, link *link, s *attachment, resto
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go s.feed(func() {})
-	go s.forwardSignals(ctx, link, cancel)
+	s.patient = true
+	go s.forwardSignals(ctx, controls{
+		signal: func(n unix.Signal) { _ = link.tell(request{Do: doSignal, Signal: int(n)}) },
+		resize: func(size *unix.Winsize) { _ = link.tell(request{Do: doResize, Rows: size.Row, Cols: size.Col}) },
+	}, cancel)
 	go func() {
 		select {
 		case <-s.left:

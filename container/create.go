@@ -277,12 +277,19 @@ func environment(c *Config, image, user []string) []string {
 	if c.TTY {
 		env = append(env, "TERM=xterm")
 	}
+	return overlayEnv(env, slices.Concat(image, user))
+}
+
+// overlayEnv puts variables over others of the same name. NAME without a value
+// takes one away.
+func overlayEnv(env, over []string) []string {
+	env = slices.Clone(env)
 	at := map[string]int{}
 	for i, e := range env {
 		name, _, _ := strings.Cut(e, "=")
 		at[name] = i
 	}
-	for _, e := range slices.Concat(image, user) {
+	for _, e := range over {
 		name, _, ok := strings.Cut(e, "=")
 		i, known := at[name]
 		switch {

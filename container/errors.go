@@ -47,22 +47,26 @@ func (e *StartError) Status() int { return e.Code }
 func (e *StartError) Hint() string { return e.Advice }
 
 // startFailure reads the failure of a start program.
-func startFailure(err error, c *Config) (int, error) {
+func startFailure(err error, program, dir string) (int, error) {
 	if errors.Is(err, context.Canceled) {
 		return statusFailed, err
 	}
-	e := explain(err, c)
+	e := explain(err, program, dir)
 	return e.Code, e
 }
 
-func explain(err error, c *Config) *StartError {
+func explain(err error, program, dir string) *StartError {
 	e := &StartError{Err: err, Code: statusFailed, Advice: hintOf(err)}
 	var step *userns.StepError
 	if !errors.As(err, &step) {
 		return e
 	}
-	program := c.Command()[0]
 	switch {
+	case dir != "" && step.Step == directoryStep(dir):
+		e.Code, e.Advice = statusNoExecute, ""
+		if step.Errno == unix.ENOENT {
+			e.Code, e.Advice = statusNoProgram, "there is no such directory in the container"
+		}
 	case step.Step == executeStep(program):
 		e.Code, e.Advice = executeFailure(step.Errno, program)
 		e.Err = fmt.Errorf("execute %q: %w", program, step.Errno)

@@ -139,16 +139,19 @@ func (p *program) typed(data []byte) error {
 
 func (p *program) resize(rows, cols uint16) {
 	<-p.terminal
-	if p.master == nil {
+	resizeTerminal(p.master, &unix.Winsize{Row: rows, Col: cols})
+}
+
+// resizeTerminal sets the size of a terminal by its master, if there is one.
+func resizeTerminal(master *os.File, size *unix.Winsize) {
+	if master == nil {
 		return
 	}
-	raw, err := p.master.SyscallConn()
+	raw, err := master.SyscallConn()
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
-	})
+	_ = raw.Control(func(fd uintptr) { _ = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, size) })
 }
 
 func (p *program) signal(s unix.Signal) error { return unix.PidfdSendSignal(p.pidfd, s, nil, 0) }

@@ -199,7 +199,7 @@ func (m *monitor) adoptProgram(ctx context.Context, config *Config, process *use
 	if err != nil {
 		// It counts as a run that ended at once.
 		process.Kill()
-		p.failure, err = startFailure(err, config)
+		p.failure, err = startFailure(err, config.Command()[0], "")
 		_ = m.setState(func(s *State) { s.Error = err.Error() })
 	}
 	return p, nil

@@ -47,6 +47,7 @@ type execution struct {
 	dir        string
 	tty        bool
 	privileged bool // with every capability of the user namespace
+	beside     bool // not the container's own: it enters what is there
 }
 
 // newStart is the start of a container's own program, but for its descriptors.

@@ -68,7 +68,7 @@ func (r *recipe) giveUp() {
 	}
 	if c.Rung.IsMapped() {
 		r.becomeMapped(id)
-	} else if !r.emulatesUsers() && (id.UID != 0 || id.GID != 0) {
+	} else if r.isForeign() && !r.run.beside { // see joinProgram
 		r.becomeOnly(id)
 	}
 	if id.UID != 0 && !r.emulatesUsers() {

@@ -203,7 +203,7 @@ func (c *Container) failed(ctx context.Context, err error) (int, error) {
 	if errors.As(err, &running) {
 		return statusFailed, err
 	}
-	status, err := startFailure(err, &c.Config)
+	status, err := startFailure(err, c.Config.Command()[0], "")
 	if c.Config.AutoRemove {
 		_ = c.remove(context.WithoutCancel(ctx))
 		return status, err

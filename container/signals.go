@@ -49,12 +49,23 @@ type leftError struct {
 
 func (e *leftError) Error() string { return e.signal.String() }
 
-// forwardSignals passes the client's signals and the size of its terminal on to
-// the monitor until ctx ends. After SIGHUP the terminal is gone, and the client
-// leaves. A deaf client leaves at the first that would end it.
-func (s *attachment) forwardSignals(ctx context.Context, link *link, leave func(error)) {
+// controls are how a client reaches a program from outside.
+type controls struct {
+	signal func(unix.Signal)
+	resize func(*unix.Winsize)
+}
+
+// forwardSignals passes the client's signals and the size of its terminal on
+// until ctx ends. After SIGHUP the terminal is gone, and the client leaves. A deaf
+// client leaves at the first that would end it.
+func (s *attachment) forwardSignals(ctx context.Context, to controls, leave func(error)) {
 	interrupts := 0
-	s.sendSize(link) // it may have changed since the start
+	resize := func() {
+		if size := s.size(); size != nil {
+			to.resize(size)
+		}
+	}
+	resize() // it may have changed since the start
 	for {
 		select {
 		case <-ctx.Done():
@@ -68,10 +79,10 @@ func (s *attachment) forwardSignals(ctx context.Context, link *link, leave func(
 			case unix.SIGPIPE:
 				continue
 			case unix.SIGWINCH:
-				s.sendSize(link)
+				resize()
 				continue
 			case unix.SIGINT, unix.SIGTERM:
-				if interrupts++; interrupts >= patience {
+				if interrupts++; s.patient && interrupts >= patience {
 					n = unix.SIGKILL
 				}
 			}
@@ -79,18 +90,12 @@ func (s *attachment) forwardSignals(ctx context.Context, link *link, leave func(
 				leave(&leftError{signal: n, detach: true})
 				return
 			}
-			_ = link.tell(request{Do: doSignal, Signal: int(n)})
+			to.signal(n)
 			if n == unix.SIGHUP {
 				leave(&leftError{signal: n})
 				return
 			}
 		}
-	}
-}
-
-func (s *attachment) sendSize(link *link) {
-	if size := s.size(); size != nil {
-		_ = link.tell(request{Do: doResize, Rows: size.Row, Cols: size.Col})
 	}
 }
 

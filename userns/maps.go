@@ -64,6 +64,15 @@ func (r Rung) prelude() (*Prog, *mapper, error) {
 //
 // Runs in: the new user namespace, with a procfs on /proc.
 func MapOne(p *Prog, insideUID, outsideUID, insideGID, outsideGID int) {
+	mapOne(p, unix.AT_FDCWD, "/proc/self/", insideUID, outsideUID, insideGID, outsideGID)
+}
+
+// MapOneIn is MapOne through a descriptor of a procfs that knows this process.
+func MapOneIn(p *Prog, proc Reg, insideUID, outsideUID, insideGID, outsideGID int) {
+	mapOne(p, proc, "self/", insideUID, outsideUID, insideGID, outsideGID)
+}
+
+func mapOne(p *Prog, at any, prefix string, insideUID, outsideUID, insideGID, outsideGID int) {
 	fd := p.Reg()
 	for _, f := range []struct {
 		name, text string
@@ -72,7 +81,7 @@ func MapOne(p *Prog, insideUID, outsideUID, insideGID, outsideGID int) {
 		{"gid_map", fmt.Sprintf("%d %d 1", insideGID, outsideGID)},
 		{"uid_map", fmt.Sprintf("%d %d 1", insideUID, outsideUID)},
 	} {
-		p.Call(stepMapIDs, unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/"+f.name, unix.O_WRONLY|unix.O_CLOEXEC, 0).Into(fd)
+		p.Call(stepMapIDs, unix.SYS_OPENAT, at, prefix+f.name, unix.O_WRONLY|unix.O_CLOEXEC, 0).Into(fd)
 		p.Call(stepMapIDs, unix.SYS_WRITE, fd, []byte(f.text), len(f.text))
 		p.Call("close ID map", unix.SYS_CLOSE, fd)
 	}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sbx/seccomp"
+	"sbx/userns"
+)
+
+// Exec is a program to execute in a container that runs.
+type Exec struct {
+	Args       []string
+	Env        []string // NAME=value, over the container's
+	WorkingDir string   // the container's when empty
+	User       string   // the container's when empty; looked up in the container as it is now
+	TTY        bool
+	Privileged bool
+}
+
+// Exec executes a program in the container and returns its exit status, as Run
+// does. The client enters the container by itself: the monitor hands out what
+// names it, and so proves that it lives.
+//
+// Runs in: the host's namespaces, as the user.
+func (c *Container) Exec(ctx context.Context, e Exec, a Attach) (int, error) {
+	x, err := c.prepare(ctx, e, a.Input)
+	if err != nil {
+		return statusFailed, err
+	}
+	defer x.close()
+	s := &attachment{Attach: a, tty: e.TTY, left: make(chan struct{})}
+	s.catchSignals()
+	if err := x.start(ctx, s.size()); err != nil {
+		return x.failed(err)
+	}
+	if !e.TTY {
+		s.stdout, s.stderr, s.input = pollable(x.pipes.stdout), pollable(x.pipes.stderr), x.pipes.stdin
+	}
+	*x.pipes = pipes{}
+	defer s.close()
+	if e.TTY {
+		s.joined = x.terminal
+		if a.Input {
+			s.input = x.terminal
+		}
+	}
+	s.carry()
+	restore := s.takeTerminal()
+	defer restore()
+	return x.attend(ctx, s, restore)
+}
+
+// ExecDetached executes a program in the container and leaves it there.
+func (c *Container) ExecDetached(ctx context.Context, e Exec) error {
+	x, err := c.prepare(ctx, e, false)
+	if err != nil {
+		return err
+	}
+	defer x.close()
+	x.pipes.discard()
+	if err := x.start(ctx, nil); err != nil {
+		_, err = x.failed(err)
+		return err
+	}
+	return x.leave(ctx)
+}
+
+// executed is a program on its way into a container.
+type executed struct {
+	container *Container
+	link      *link
+	program   *start
+	entrance  map[string]*os.File // what the monitor handed out
+	pipes     *pipes
+	process   *userns.Process // who waits for the program
+	terminal  *os.File        // the master of its terminal
+}
+
+// prepare asks the monitor for the way in, and settles what to execute.
+func (c *Container) prepare(ctx context.Context, e Exec, input bool) (*executed, error) {
+	l, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	x := &executed{container: c, link: l}
+	switch c.State.Status {
+	case Paused:
+		err = fmt.Errorf("container %s is paused, unpause the container before exec", c.Config.Name)
+	case Restarting:
+		err = fmt.Errorf("container %s is restarting, wait until the container is running", c.Config.Name)
+	}
+	if err == nil {
+		_, x.entrance, err = l.ask(ctx, request{Do: doJoin})
+		err = c.gone(err)
+	}
+	if err == nil && (x.entrance[filePidfd] == nil || x.entrance[fileUser] == nil) {
+		err = errors.New("enter container: its monitor did not say where it is")
+	}
+	if err == nil {
+		err = x.compile(e)
+	}
+	if err == nil {
+		x.pipes, err = openPipes(&Config{TTY: e.TTY, OpenStdin: input})
+	}
+	if err != nil {
+		x.close()
+		return nil, err
+	}
+	return x, nil
+}
+
+// compile looks up the user and builds the start program's facts.
+func (x *executed) compile(e Exec) error {
+	c := &x.container.Config
+	run := execution{args: e.Args, identity: c.Identity, dir: or(e.WorkingDir, c.WorkingDir, "/"), tty: e.TTY, privileged: e.Privileged, beside: true}
+	if e.User != "" {
+		id, err := x.lookUp(e.User)
+		if err != nil {
+			return err
+		}
+		run.identity = id
+	}
+	env := c.Env
+	if e.TTY && !slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "TERM=") }) {
+		env = append(slices.Clone(env), "TERM=xterm")
+	}
+	run.env = environmentOf(overlayEnv(env, e.Env), run.identity)
+	filter, err := seccomp.Default(capabilityNames())
+	if err != nil {
+		return err
+	}
+	x.program = &start{config: c, filter: filter, run: run}
+	return nil
+}
+
+// lookUp finds a user by the container's own files as they are now.
+func (x *executed) lookUp(user string) (Identity, error) {
+	fd := int(x.entrance[filePidfd].Fd())
+	id, err := lookUpUser(user, []string{"/proc/" + strconv.Itoa(pidOf(fd)) + "/root"})
+	// The pid meant the container only if that still lives.
+	if unix.PidfdSendSignal(fd, 0, nil, 0) != nil {
+		return id, &NotRunningError{x.container.Config.Name}
+	}
+	return id, err
+}
+
+// start forks the program and waits until it has been executed.
+func (x *executed) start(ctx context.Context, size *unix.Winsize) error {
+	conn, theirs, err := userns.Pair()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	high, err := openHighFiles(theirs, theirs, x.pipes.program, x.entrance[filePidfd], x.entrance[fileUser])
+	theirs.Close()
+	if err != nil {
+		return err
+	}
+	defer high.close()
+	x.program.size, x.program.descriptors = size, high.descriptors()
+	x.process, err = userns.Fork(x.program.joinProgram(gate{pidfd: high.other(0), user: high.other(1)}))
+	high.close()
+	x.pipes.closeProgramEnds()
+	if err != nil {
+		return err
+	}
+	if x.program.run.tty {
+		var message struct{ What string }
+		files, err := conn.Receive(ctx, &message)
+		if err == nil && len(files) == 1 {
+			x.terminal = pollable(files[0])
+		}
+	}
+	return x.process.Started(ctx)
+}
+
+// failed reads why the program could not be executed.
+func (x *executed) failed(err error) (int, error) {
+	if x.process != nil {
+		x.process.Wait()
+	}
+	if errors.Is(err, unix.ESRCH) {
+		return statusFailed, &NotRunningError{x.container.Config.Name}
+	}
+	return startFailure(err, x.program.run.args[0], x.program.run.dir)
+}
+
+// attend lives beside the program until it ends, or the user leaves.
+func (x *executed) attend(ctx context.Context, s *attachment, restore func()) (int, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go s.feed(func() {})
+	go s.forwardSignals(ctx, controls{
+		signal: func(n unix.Signal) { _ = unix.Kill(x.process.PID, n) },
+		resize: func(size *unix.Winsize) { resizeTerminal(x.terminal, size) },
+	}, cancel)
+	ended := make(chan unix.WaitStatus, 1)
+	go func() {
+		ws, err := x.process.Wait()
+		if err != nil {
+			ws = statusFailed << 8
+		}
+		ended <- ws
+	}()
+	select {
+	case ws := <-ended:
+		s.drain()
+		restore()
+		if ws.Signaled() {
+			return statusSignalBase + int(ws.Signal()), nil
+		}
+		return ws.ExitStatus(), nil
+	case <-s.left:
+		restore()
+		return 0, errors.Join(x.leave(ctx), ErrDetached)
+	case <-ctx.Done():
+		restore()
+		var signalled *leftError
+		if errors.As(context.Cause(ctx), &signalled) {
+			return statusSignalBase + int(signalled.signal), nil
+		}
+		return statusFailed, ctx.Err()
+	}
+}
+
+// leave gives the program's terminal to the monitor: closed, it would end the
+// program.
+func (x *executed) leave(ctx context.Context) error {
+	if x.terminal == nil {
+		return nil
+	}
+	_, _, err := x.link.ask(ctx, request{Do: doAdopt, Files: []string{fileTerminal}}, x.terminal)
+	return err
+}
+
+func (x *executed) close() {
+	x.link.close()
+	closeFiles(x.entrance)
+	if x.pipes != nil {
+		x.pipes.close()
+	}
+	if x.terminal != nil {
+		x.terminal.Close()
+	}
+}
+
+// discard has the program write to nobody and read nothing.
+func (p *pipes) discard() {
+	p.close()
+	*p = pipes{}
+}
+
+// drain waits until all that the program wrote has been carried. Others may hold
+// its pipes or terminal open: for them there is no waiting.
+func (s *attachment) drain() {
+	for _, f := range []*os.File{s.stdout, s.stderr, s.joined} {
+		if f != nil {
+			_ = f.SetReadDeadline(time.Unix(1, 0))
+		}
+	}
+	s.finish()
+}
