@@ -200,7 +200,7 @@ func (r *recipe) emulateRoot() {
 // emulatesUsers reports whether the program's user is one that the monitor says
 // it is. The one that the kernel knows stays root, with what root may do here: a
 // program with a set-user-ID bit must be able to become it.
-func (r *recipe) emulatesUsers() bool { return r.emulation != nil && r.emulation.Mode.Listens() }
+func (s *start) emulatesUsers() bool { return s.emulation != nil && s.emulation.Mode.Listens() }
 
 // configureApt tells apt that it need not become another user, where becoming
 // one is faked.

@@ -141,7 +141,8 @@ func (x *executed) compile(e Exec) error {
 		return err
 	}
 	x.program = &start{config: c, filter: filter, run: run}
-	return nil
+	x.program.emulation, err = newEmulation(c, x.container.home.Features, x.container.dir)
+	return err
 }
 
 // lookUp finds a user by the container's own files as they are now.
@@ -175,14 +176,42 @@ func (x *executed) start(ctx context.Context, size *unix.Winsize) error {
 	if err != nil {
 		return err
 	}
-	if x.program.run.tty {
-		var message struct{ What string }
-		files, err := conn.Receive(ctx, &message)
-		if err == nil && len(files) == 1 {
-			x.terminal = pollable(files[0])
-		}
+	if err := x.receive(ctx, conn); err != nil {
+		x.process.Kill()
+		_ = x.process.Started(ctx)
+		return err
 	}
 	return x.process.Started(ctx)
+}
+
+// receive takes what the start program sends before it executes, and hands the
+// listener of its filter to the monitor. A program that fails on its way sends
+// less; Started then says why.
+func (x *executed) receive(ctx context.Context, conn *userns.Conn) error {
+	due := 0
+	if x.program.run.tty {
+		due++
+	}
+	if x.program.emulatesUsers() {
+		due++
+	}
+	for range due {
+		var message struct{ What string }
+		files, err := conn.Receive(ctx, &message)
+		if err != nil || len(files) != 1 {
+			return nil
+		}
+		if message.What != doListener {
+			x.terminal = pollable(files[0])
+			continue
+		}
+		_, _, err = x.link.ask(ctx, request{Do: doListener, Files: []string{doListener}, Identity: &x.program.run.identity}, files[0])
+		files[0].Close()
+		if err != nil {
+			return fmt.Errorf("hand system calls over to the monitor: %w", err)
+		}
+	}
+	return nil
 }
 
 // failed reads why the program could not be executed.

@@ -67,10 +67,10 @@ func (s *start) joinProgram(g gate) *userns.Prog {
 }
 
 // isForeign reports whether the program runs as an ID that the user namespace of
-// the rung does not hold.
+// the rung does not hold, and that no emulation says it has.
 func (s *start) isForeign() bool {
 	id := s.run.identity
-	return !s.config.Rung.IsMapped() && (id.UID != 0 || id.GID != 0)
+	return !s.emulatesUsers() && !s.config.Rung.IsMapped() && (id.UID != 0 || id.GID != 0)
 }
 
 // executedProgram is the program's own process, in the container's pid namespace.

@@ -40,6 +40,7 @@ func main() {
 		"ls":         fact(list),
 		"mkdir":      fact(mkdir),
 		"mounts":     fact(mounts),
+		"mv":         fact(func(args []string) error { return os.Rename(args[0], args[1]) }),
 		"owned":      fact(owned),
 		"namespaces": fact(namespaces),
 		"orphan":     fact(orphan),
