@@ -22,11 +22,10 @@ type accepted struct {
 func acceptedFlags() []accepted {
 	const (
 		detached = "run it in the foreground for now, or in the background of your shell"
-		network  = "--network host shares this machine's network; publishing ports is not there yet"
+		network  = "put both into a network (sbx network create NAME, --network NAME): there they find each other by name"
 		security = "sbx cannot apply this security option yet, and does not pretend to"
 	)
 	return []accepted{
-		{name: "add-host", kind: "list"},
 		{name: "annotation", kind: "map"},
 		{name: "blkio-weight", kind: "uint16"},
 		{name: "blkio-weight-device", kind: "list"},
@@ -51,10 +50,6 @@ func acceptedFlags() []accepted {
 		{name: "device-write-bps", kind: "list"},
 		{name: "device-write-iops", kind: "list"},
 		{name: "disable-content-trust", met: []string{"true", "false"}},
-		{name: "dns", kind: "list"},
-		{name: "dns-option", alias: "dns-opt", kind: "list"},
-		{name: "dns-search", kind: "list"},
-		{name: "expose", kind: "list"},
 		{name: "gpus", kind: "gpu-request", refused: true, hint: "GPUs are not passed on yet"},
 		{name: "group-add", kind: "list", refused: true, hint: security},
 		{name: "health-cmd", kind: "string"},
@@ -63,8 +58,6 @@ func acceptedFlags() []accepted {
 		{name: "health-start-interval", kind: "duration"},
 		{name: "health-start-period", kind: "duration"},
 		{name: "health-timeout", kind: "duration"},
-		{name: "ip", kind: "ip"},
-		{name: "ip6", kind: "ip"},
 		{name: "ipc", kind: "string", met: []string{"", "private", "none"}},
 		{name: "isolation", kind: "string", met: []string{"", "default"}},
 		{name: "kernel-memory", kind: "bytes"},
@@ -77,15 +70,12 @@ func acceptedFlags() []accepted {
 		{name: "memory-reservation", kind: "bytes"},
 		{name: "memory-swap", kind: "bytes"},
 		{name: "memory-swappiness", kind: "int"},
-		{name: "network-alias", alias: "net-alias", kind: "list"},
 		{name: "no-healthcheck", met: []string{"true", "false"}},
 		{name: "oom-kill-disable"},
 		{name: "oom-score-adj", kind: "int"},
 		{name: "pid", kind: "string", met: []string{"", "private"}},
 		{name: "pids-limit", kind: "int"},
 		{name: "privileged"},
-		{name: "publish", short: "p", kind: "list", refused: true, hint: network},
-		{name: "publish-all", short: "P", refused: true, hint: network},
 		{name: "restart", kind: "string", refused: true, met: []string{"", "no"}, hint: detached},
 		{name: "runtime", kind: "string"},
 		{name: "security-opt", kind: "list", refused: true, hint: security, met: []string{

@@ -56,6 +56,8 @@ func parseLong(arg string, rest []string, options []option) ([]string, error) {
 	case hasValue:
 	case o.isSwitch():
 		value = "true"
+	case o.bare != "":
+		value = o.bare
 	case len(rest) == 0:
 		return nil, &usageError{text: "flag needs an argument: --" + name}
 	default:

@@ -77,6 +77,7 @@ func commands() []command {
 		containerGroup(),
 		imageGroup(),
 		systemGroup(),
+		networkGroup(),
 		volumeGroup(),
 
 		collectCommand(),
@@ -84,6 +85,7 @@ func commands() []command {
 		doctorCommand(),
 		eventsCommand(),
 		inspectCommand(),
+		portCommand(),
 		rmCommand(),
 		rmiCommand(),
 		topCommand(),

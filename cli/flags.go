@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"sbx/container"
@@ -12,20 +13,21 @@ import (
 
 // containerFlags describe a container: the flags that run and create share.
 type containerFlags struct {
-	name, hostname, domainname   string
-	user, workdir                string
-	stopSignal, network, cidFile string
-	entrypoint                   given
-	env, envFiles                []string
-	labels, labelFiles           []string
-	volumes, mounts, tmpfs       []string
-	volumesFrom                  []string
-	attach                       []string
-	stdin, tty, rm               bool
-	readOnly, init               bool
-	image                        imageFlags
-	identity                     identityFlags
-	unmet                        unmet
+	name, hostname, domainname string
+	user, workdir              string
+	stopSignal, cidFile        string
+	entrypoint                 given
+	env, envFiles              []string
+	labels, labelFiles         []string
+	volumes, mounts, tmpfs     []string
+	volumesFrom                []string
+	attach                     []string
+	stdin, tty, rm             bool
+	readOnly, init             bool
+	image                      imageFlags
+	network                    networkFlags
+	identity                   identityFlags
+	unmet                      unmet
 }
 
 // imageFlags say which image a name means, and whether it is fetched.
@@ -36,8 +38,6 @@ type imageFlags struct {
 
 func (f *containerFlags) options() []option {
 	entrypoint := option{name: "entrypoint", kind: "string", usage: "Overwrite the default ENTRYPOINT of the image", value: &f.entrypoint}
-	network := textFlag(&f.network, "network", "", `Connect a container to a network ("none": its own loopback, "host": this machine's)`)
-	network.alias = "net"
 	shown := []option{
 		textFlag(&f.cidFile, "cidfile", "", "Write the container ID to the file"),
 		textFlag(&f.domainname, "domainname", "", "Container NIS domain name"),
@@ -51,7 +51,6 @@ func (f *containerFlags) options() []option {
 		listFlag(&f.labelFiles, "label-file", "", "Read in a line delimited file of labels"),
 		listFlag(&f.mounts, "mount", "", "Attach a filesystem mount to the container"),
 		textFlag(&f.name, "name", "", "Assign a name to the container"),
-		network,
 		textFlag(&f.image.platform, "platform", "", "Choose the image of this platform (os/architecture[/variant])"),
 		textFlag(&f.image.pull, "pull", "", `Pull image before running ("always", "missing", "never") (default "missing")`),
 		switchFlag(&f.image.quiet, "quiet", "q", "Suppress the pull output"),
@@ -67,7 +66,10 @@ func (f *containerFlags) options() []option {
 		listFlag(&f.volumesFrom, "volumes-from", "", "Mount volumes from the specified container(s)"),
 		textFlag(&f.workdir, "workdir", "w", "Working directory inside the container"),
 	}
-	return append(append(shown, f.identity.options()...), f.unmet.options()...)
+	shown = append(shown, f.network.options()...)
+	shown = append(shown, f.identity.options()...)
+	slices.SortStableFunc(shown, func(a, b option) int { return strings.Compare(a.name, b.name) })
+	return append(shown, f.unmet.options()...)
 }
 
 func rungFlag(p *string) option {
@@ -99,7 +101,7 @@ func (f *containerFlags) container(c *client, args []string) (container.Options,
 		return o, fmt.Errorf("invalid pull option: '%s': must be one of %q, %q or %q", f.image.pull, pullAlways, pullMissing, pullNever)
 	}
 	var err error
-	if o.Network, err = f.networkMode(); err != nil {
+	if err = f.network.apply(c, &o); err != nil {
 		return o, err
 	}
 	if o.Env, err = environment(f.envFiles, f.env, c.lookup); err != nil {
@@ -110,19 +112,6 @@ func (f *containerFlags) container(c *client, args []string) (container.Options,
 	}
 	o.Mounts, err = f.allMounts()
 	return o, err
-}
-
-// networkMode reads --network. What would need a network that is not there yet
-// runs without one, and says so.
-func (f *containerFlags) networkMode() (string, error) {
-	switch f.network {
-	case "", container.NetworkNone, container.NetworkHost:
-		return f.network, nil
-	case "default", "bridge":
-		f.unmet.add("--network " + f.network)
-		return container.NetworkNone, nil
-	}
-	return "", &statusError{status: statusSbx, err: fmt.Errorf("--network %s: there is no such network", f.network), hint: "there are none and host"}
 }
 
 // allMounts reads -v, --mount and --tmpfs. Two mounts on one target are an error,

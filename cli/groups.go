@@ -15,6 +15,7 @@ func containerGroup() command {
 		killCommand(),
 		renamed(psCommand(), "ls", "ps", "list"),
 		pauseCommand(),
+		portCommand(),
 		restartCommand(),
 		renamed(rmCommand(), "rm", "remove"),
 		runCommand(),

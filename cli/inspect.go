@@ -20,6 +20,7 @@ const (
 	typeContainer = "container"
 	typeImage     = "image"
 	typeVolume    = "volume"
+	typeNetwork   = "network"
 )
 
 func inspectCommand() command {
@@ -59,7 +60,7 @@ func (o *inspectOptions) flags() []option {
 }
 
 func (o *inspectOptions) run(ctx context.Context, c *client, operands []string) error {
-	if kinds := []string{"", typeContainer, typeImage, typeVolume}; !slices.Contains(kinds, o.kind) {
+	if kinds := []string{"", typeContainer, typeImage, typeNetwork, typeVolume}; !slices.Contains(kinds, o.kind) {
 		return &usageError{text: fmt.Sprintf("unknown type: %q: must be one of %q", o.kind, kinds[1:])}
 	}
 	if o.format != "" && o.format != "json" {
@@ -92,8 +93,11 @@ func (o *inspectOptions) run(ctx context.Context, c *client, operands []string) 
 
 // find returns the record of a container, an image or a volume, in this order.
 func (o *inspectOptions) find(home *container.Home, name string) (any, error) {
-	if o.kind == typeVolume {
+	switch o.kind {
+	case typeVolume:
 		return findVolume(home, name)
+	case typeNetwork:
+		return findNetwork(home, name)
 	}
 	if o.kind != typeImage {
 		ctr, err := home.Find(strings.TrimPrefix(name, "/"))
@@ -109,6 +113,9 @@ func (o *inspectOptions) find(home *container.Home, name string) (any, error) {
 	if o.kind == "" && errors.Is(err, store.ErrNotFound) {
 		if v, err := findVolume(home, name); err == nil {
 			return v, nil
+		}
+		if n, err := findNetwork(home, name); err == nil {
+			return n, nil
 		}
 		return nil, fmt.Errorf("no such object: %s", name)
 	}

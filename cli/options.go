@@ -16,6 +16,7 @@ type option struct {
 	alias  string // another long name, which help does not show
 	kind   string // of the value, as help shows it; none for a switch
 	usage  string
+	bare   string // the value when none is given with "="; none: one must follow
 	hidden bool
 	value  value
 }

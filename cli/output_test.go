@@ -80,7 +80,10 @@ func TestCommandLines(t *testing.T) {
 		{"run --pull sometimes a", 125, "", "sbx: invalid pull option: 'sometimes': must be one of \"always\", \"missing\" or \"never\"\n"},
 		{"run -v a/b:/c a", 125, "", "sbx: invalid volume specification \"a/b:/c\": \"a/b\" is not a volume's name\nsbx: hint: for a directory of this machine write its absolute path, or ./a/b\n"},
 		{"run -v /a:/c --tmpfs /c/ a", 125, "", "sbx: duplicate mount point: /c\n"},
-		{"run --network x a", 125, "", "sbx: --network x: there is no such network\nsbx: hint: there are none and host\n"},
+		{"run --network x --network host a", 125, "", "sbx: conflicting options: network host cannot be combined with others\n"},
+		{"run --network-alias b a", 125, "", "sbx: network-scoped alias is supported only for containers in user defined networks\n"},
+		{"run -p 80:90-91 a", 125, "", "sbx: invalid ranges specified for container and host Ports: 90-91 and 80\n"},
+		{"run -p 1:2:3:4 a", 125, "", "sbx: invalid publish specification \"1:2:3:4\": too many colons; an IPv6 address stands in brackets\n"},
 		{"run -it a", 1, "", "sbx: the input device is not a TTY\nsbx: hint: leave out -t, or run it in a terminal\n"},
 		{"run -d a", 125, "", "sbx: --detach: not supported yet\nsbx: hint: run it in the foreground for now, or in the background of your shell\n"},
 		{"run -m 1g --cpus 2 a", 125, "", "sbx: --memory is accepted but not enforced here\nsbx: --cpus is accepted but not enforced here\nsbx: run a: choose store: $HOME is not set\nsbx: hint: name a directory of yours for images and containers: SBX_HOME=/path/to/directory\n"},
@@ -88,7 +91,7 @@ func TestCommandLines(t *testing.T) {
 		{"ps --filter x=1", 125, "", "sbx: invalid filter \"x\"\nsbx: hint: there are ancestor, before, exited, id, label, name, network, since, status, volume\n"},
 		{"ps -n x", 125, "", "sbx: invalid argument \"x\" for \"-n, --last\" flag: want a number\nsbx: hint: see sbx ps --help\n"},
 		{"ps", 1, "", "sbx: choose store: $HOME is not set\nsbx: hint: name a directory of yours for images and containers: SBX_HOME=/path/to/directory\n"},
-		{"inspect --type network x", 125, "", "sbx: unknown type: \"network\": must be one of [\"container\" \"image\" \"volume\"]\n"},
+		{"inspect --type plugin x", 125, "", "sbx: unknown type: \"plugin\": must be one of [\"container\" \"image\" \"network\" \"volume\"]\n"},
 	} {
 		status, stdout, stderr := sbx(t, nil, strings.Fields(tt.args)...)
 		if status != tt.status || !strings.Contains(stdout, tt.stdout) || (tt.stdout == "") != (stdout == "") || stderr != tt.stderr {

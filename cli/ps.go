@@ -135,7 +135,7 @@ func (o *psOptions) matches(c *container.Container) bool {
 		f.any("exited", func(v string) bool {
 			return c.State.Status == container.Exited && strconv.Itoa(c.State.ExitCode) == v
 		}) &&
-		f.any("network", func(v string) bool { return c.Config.Network == v }) &&
+		f.any("network", func(v string) bool { return slices.Contains(networkNames(c), v) }) &&
 		f.any("ancestor", func(v string) bool { return isAncestor(c, v) }) &&
 		f.any("volume", func(v string) bool {
 			return slices.ContainsFunc(c.Config.Mounts, func(m container.Mount) bool {
@@ -200,7 +200,7 @@ func newPsRow(c *container.Container, now time.Time, trunc bool) psRow {
 	command := strings.Join(cfg.Command(), " ")
 	r := psRow{
 		CreatedAt: cfg.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), ID: c.ID(), Image: cfg.Image,
-		Names: cfg.Name, Networks: cfg.Network, RunningFor: ago(cfg.Created, now), Size: "0B",
+		Names: cfg.Name, Networks: strings.Join(networkNames(c), ","), RunningFor: ago(cfg.Created, now), Size: "0B", Ports: portsText(c),
 		State: string(c.State.Status), Status: statusText(c.State, now), labels: cfg.Labels,
 	}
 	volumes := 0

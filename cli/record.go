@@ -55,21 +55,26 @@ type stateRecord struct {
 }
 
 type hostConfigRecord struct {
-	Binds          []string
-	LogConfig      logConfigRecord
-	NetworkMode    string
-	PortBindings   map[string][]portRecord
-	RestartPolicy  restartRecord
-	AutoRemove     bool
-	Mounts         []hostMountRecord `json:",omitempty"`
-	CapAdd         []string
-	CapDrop        []string
-	Privileged     bool
-	ReadonlyRootfs bool
-	UsernsMode     string
-	SecurityOpt    []string
-	Tmpfs          map[string]string `json:",omitempty"`
-	Init           bool
+	Binds           []string
+	LogConfig       logConfigRecord
+	NetworkMode     string
+	PortBindings    map[string][]portRecord
+	PublishAllPorts bool
+	Dns             []string
+	DnsOptions      []string
+	DnsSearch       []string
+	ExtraHosts      []string
+	RestartPolicy   restartRecord
+	AutoRemove      bool
+	Mounts          []hostMountRecord `json:",omitempty"`
+	CapAdd          []string
+	CapDrop         []string
+	Privileged      bool
+	ReadonlyRootfs  bool
+	UsernsMode      string
+	SecurityOpt     []string
+	Tmpfs           map[string]string `json:",omitempty"`
+	Init            bool
 }
 
 type hostMountRecord struct {
@@ -131,13 +136,24 @@ type networkRecord struct {
 	Gateway     string
 	MacAddress  string
 	IPPrefixLen int
-	Networks    map[string]endpointRecord
+
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
+	IPv6Gateway         string
+
+	Networks map[string]endpointRecord
 }
 
 type endpointRecord struct {
-	IPAddress  string
-	Gateway    string
-	MacAddress string
+	Aliases             []string
+	NetworkID           string
+	Gateway             string
+	IPAddress           string
+	IPPrefixLen         int
+	MacAddress          string
+	IPv6Gateway         string
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
 }
 
 func newContainerRecord(c *container.Container) *containerRecord {
@@ -149,7 +165,7 @@ func newContainerRecord(c *container.Container) *containerRecord {
 			StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 		},
 		HostConfig: hostConfigRecord{
-			LogConfig: logConfigRecord{Type: "none", Config: map[string]string{}}, NetworkMode: cfg.Network, PortBindings: map[string][]portRecord{},
+			LogConfig: logConfigRecord{Type: "none", Config: map[string]string{}}, NetworkMode: cfg.Network, PortBindings: portBindings(c), PublishAllPorts: cfg.Networking.PublishAll, Dns: cfg.Networking.DNS, DnsOptions: cfg.Networking.DNSOptions, DnsSearch: cfg.Networking.DNSSearch, ExtraHosts: cfg.Networking.AddHosts,
 			RestartPolicy: restartRecord{Name: "no"}, AutoRemove: cfg.AutoRemove, ReadonlyRootfs: cfg.ReadOnly, Init: cfg.Init,
 		},
 		Rung: cfg.Rung.Name,
@@ -159,7 +175,7 @@ func newContainerRecord(c *container.Container) *containerRecord {
 			WorkingDir: cfg.WorkingDir, Entrypoint: cfg.Entrypoint, Labels: cfg.Labels, StopSignal: cfg.StopSignal,
 		},
 		Mounts:          []mountRecord{},
-		NetworkSettings: networkRecord{Ports: map[string][]portRecord{}, Networks: map[string]endpointRecord{cfg.Network: {}}},
+		NetworkSettings: newNetworkRecord(c),
 	}
 	r.RootEmulation, _ = c.RootEmulation()
 	if cfg.KeepID {

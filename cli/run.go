@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 
-	"sbx/bases"
 	"sbx/container"
 	"sbx/fetch"
 )
@@ -136,9 +135,6 @@ func (f *containerFlags) create(ctx context.Context, c *client, typed string, op
 	base, err := images.base(ctx, typed)
 	if err != nil {
 		return nil, base, err
-	}
-	if options.Network == "" && base.Name != bases.HostName && isTerminal(c.err) && !f.image.quiet {
-		c.notice("the container has no network yet; --network host shares this machine's")
 	}
 	ctr, err := home.Create(ctx, base, options)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -102,13 +103,13 @@ func (c *Container) gone(err error) error {
 }
 
 // command asks the monitor for one thing.
-func (c *Container) command(ctx context.Context, r request) error {
+func (c *Container) command(ctx context.Context, r request, given ...*os.File) error {
 	l, err := c.dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	_, files, err := l.ask(ctx, r)
+	_, files, err := l.ask(ctx, r, given...)
 	closeFiles(files)
 	return c.gone(err)
 }

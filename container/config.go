@@ -21,7 +21,8 @@ type Options struct {
 	User       string
 	WorkingDir string
 	StopSignal string
-	Network    string    // NetworkNone or NetworkHost; none when empty
+	Network    string // a mode; NetworkBridge when empty
+	Networking Networking
 	Args       []string  // after the image
 	Entrypoint *[]string // nil: the image's; empty: cleared
 	Env        []string  // NAME=value, in order
@@ -46,12 +47,6 @@ type Options struct {
 	RootEmulation fakeroot.Mode
 	KeepID        bool
 }
-
-// Network modes.
-const (
-	NetworkNone = "none" // a network namespace of its own with loopback up
-	NetworkHost = "host" // the host's
-)
 
 // Mount types.
 const (
@@ -123,6 +118,7 @@ type Config struct {
 	Domainname  string            `json:"domainname,omitempty"`
 	StopSignal  string            `json:"stopSignal,omitempty"`
 	Network     string            `json:"network"`
+	Networking  Networking        `json:"networking,omitzero"`
 	Labels      map[string]string `json:"labels,omitempty"`
 	BaseMounts  []Mount           `json:"baseMounts,omitempty"`
 	Mounts      []Mount           `json:"mounts,omitempty"`

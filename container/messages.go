@@ -3,7 +3,10 @@
 package container
 
 import (
+	"context"
+	"errors"
 	"os"
+	"slices"
 
 	"sbx/userns"
 )
@@ -42,6 +45,9 @@ type hello struct {
 	Log        LogConfig     `json:"log"`
 	Emulation  *emulation    `json:"emulation,omitempty"`
 	Files      []string      `json:"files,omitempty"` // what the message's files are
+
+	Network      *NetworkState `json:"network,omitempty"`
+	NetworkFiles []string      `json:"networkFiles,omitempty"` // that follow in messages of their own
 }
 
 // Names of files in messages. The first three are the monitor's ends of the
@@ -69,23 +75,27 @@ type request struct {
 	Files  []string `json:"files,omitempty"`
 	// Identity is who the process of a listener starts as.
 	Identity *Identity `json:"identity,omitempty"`
+	Name     string    `json:"name,omitempty"`  // of a network, for disconnect
+	Place    *Place    `json:"place,omitempty"` // for connect
 }
 
 // What a request can be.
 const (
-	doSignal   = "signal"   // Signal to the program
-	doStop     = "stop"     // Signal, and SIGKILL after Grace; no restart
-	doResize   = "resize"   // the terminal, to Rows and Cols
-	doAttach   = "attach"   // write the output to these files too, and tell of the end
-	doDetach   = "detach"   // the starter leaves and the container stays
-	doWait     = "wait"     // tell of the end
-	doJoin     = "join"     // the descriptors that a process needs to enter, see exec
-	doAdopt    = "adopt"    // keep this terminal of a process that was executed, and read it empty
-	doListener = "listener" // serve the system calls of a process that was executed
-	doPause    = "pause"
-	doUnpause  = "unpause"
-	doReload   = "reload" // the record was changed: rename, update
-	doFollow   = "follow" // tell of every new record of the log
+	doSignal     = "signal"   // Signal to the program
+	doStop       = "stop"     // Signal, and SIGKILL after Grace; no restart
+	doResize     = "resize"   // the terminal, to Rows and Cols
+	doAttach     = "attach"   // write the output to these files too, and tell of the end
+	doDetach     = "detach"   // the starter leaves and the container stays
+	doWait       = "wait"     // tell of the end
+	doJoin       = "join"     // the descriptors that a process needs to enter, see exec
+	doAdopt      = "adopt"    // keep this terminal of a process that was executed, and read it empty
+	doListener   = "listener" // serve the system calls of a process that was executed
+	doPause      = "pause"
+	doUnpause    = "unpause"
+	doConnect    = "connect"    // to a network, with its endpoint
+	doDisconnect = "disconnect" // from a network
+	doReload     = "reload"     // the record was changed: rename, update
+	doFollow     = "follow"     // tell of every new record of the log
 )
 
 // reply is what a monitor says.
@@ -112,6 +122,39 @@ func (b *bundle) add(name string, f *os.File) {
 	if f != nil {
 		b.names, b.files = append(b.names, name), append(b.files, f)
 	}
+}
+
+// filesPerMessage is how many go at once where there are many.
+const filesPerMessage = 16
+
+// send sends the files in as many messages as it takes; receiveFiles is the other
+// side, which knows their names.
+func (b *bundle) send(conn *userns.Conn) error {
+	for part := range slices.Chunk(b.files, filesPerMessage) {
+		if err := conn.Send(struct{}{}, part...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func receiveFiles(ctx context.Context, conn *userns.Conn, names []string) (map[string]*os.File, error) {
+	var all []*os.File
+	for len(all) < len(names) {
+		var none struct{}
+		files, err := conn.Receive(ctx, &none)
+		if err == nil && len(files) == 0 {
+			err = errors.New("receive files: none came")
+		}
+		if err != nil {
+			for _, f := range all {
+				f.Close()
+			}
+			return nil, err
+		}
+		all = append(all, files...)
+	}
+	return unbundle(names, all), nil
 }
 
 // close gives up what the other side has received.

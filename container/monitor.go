@@ -40,6 +40,7 @@ type monitor struct {
 	hello
 	dir     string
 	output  *output
+	wire    *wire // its network; never nil
 	backoff backoff
 
 	mu      sync.Mutex // also of hello.Name and hello.Restart
@@ -68,9 +69,16 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 	if err != nil {
 		return err
 	}
+	wired, err := receiveFiles(ctx, control, h.NetworkFiles)
+	if err != nil {
+		return fmt.Errorf("receive network: %w", err)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	m := newMonitor(h)
+	if h.Network != nil {
+		m.wire = newWire(h.Home, *h.Network, wired)
+	}
 	unix.CloseOnExec(programFD)
 	p := newProgram(firstChild, programFD, channel, h.TTY)
 	p.supervision = h.Emulation.supervise()
@@ -100,7 +108,7 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 
 func newMonitor(h hello) *monitor {
 	m := &monitor{
-		hello: h, dir: filepath.Join(h.Home, h.ID), peers: map[*peer]struct{}{}, changed: make(chan struct{}),
+		hello: h, dir: filepath.Join(h.Home, h.ID), wire: newWire(h.Home, NetworkState{}, nil), peers: map[*peer]struct{}{}, changed: make(chan struct{}),
 	}
 	m.output = newOutput(h.Refused, m.dir, h.Log)
 	return m
@@ -169,7 +177,7 @@ func (m *monitor) recordStart(p *program) error {
 		return err
 	}
 	return m.setState(func(s *State) {
-		*s = State{Status: Running, Monitor: self, PID: pidOf(p.pidfd), StartedAt: time.Now().UTC(), Restarts: s.Restarts, Health: s.Health}
+		*s = State{Status: Running, Monitor: self, PID: pidOf(p.pidfd), StartedAt: time.Now().UTC(), Restarts: s.Restarts, Health: s.Health, Network: m.wire.current()}
 	})
 }
 
@@ -189,6 +197,7 @@ func (m *monitor) end(ctx context.Context, status int) error {
 		return err
 	}
 	defer home.Close()
+	m.wire.close()
 	last := report{Status: status, Refused: m.output.refused()}
 	if !m.AutoRemove {
 		m.output.close()

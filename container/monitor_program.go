@@ -92,12 +92,14 @@ func (p *program) receive(ctx context.Context, m *monitor) {
 	for {
 		var message struct{ What string }
 		files, err := p.channel.Receive(ctx, &message)
-		if err != nil || len(files) != 1 {
+		if err != nil || len(files) == 0 {
 			break
 		}
 		switch message.What {
 		case "terminal":
 			p.setTerminal(files[0], m.output)
+		case sentDevice:
+			m.startNetwork(ctx, p, files)
 		case doListener:
 			m.supervise(ctx, p, files[0], m.Emulation.user())
 		default:

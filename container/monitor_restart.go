@@ -109,6 +109,7 @@ func (m *monitor) again(ctx context.Context, status int) *program {
 		if err != nil {
 			return nil
 		}
+		m.wire.stop()
 		m.current().release()
 		for waiting := true; waiting; {
 			select {
@@ -164,7 +165,7 @@ func (m *monitor) startAgain(ctx context.Context) (*program, error) {
 		return nil, err
 	}
 	defer high.close()
-	st := newStart(config, m.dir, m.Home, filter)
+	st := newStart(config, m.wire.current(), m.dir, m.Home, filter)
 	if st.emulation, err = m.Emulation.compiled(); err != nil {
 		return nil, err
 	}

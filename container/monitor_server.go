@@ -110,6 +110,10 @@ func (m *monitor) do(ctx context.Context, p *peer, r *request, given map[string]
 		return m.pause(true)
 	case doUnpause:
 		return m.pause(false)
+	case doConnect:
+		return m.connect(ctx, *r, given)
+	case doDisconnect:
+		return m.disconnect(ctx, *r)
 	case doReload:
 		return m.reload()
 	case doAdopt:

@@ -34,6 +34,10 @@ type Features struct {
 	// Emulation is what the kernel can do of root emulation; empty where the rung
 	// has no use for it.
 	Emulation fakeroot.Features `json:"emulation,omitzero"`
+	// Device is what a container's network goes through, deviceTUN or devicePacket;
+	// empty where neither can be made, and DeviceReason says why not the better one.
+	Device       string `json:"device,omitempty"`
+	DeviceReason string `json:"deviceReason,omitempty"`
 }
 
 // verdict is Features as they are remembered, with what they hold for.
@@ -62,7 +66,7 @@ func features(ctx context.Context, dir, rung string, h process) (Features, error
 	path := filepath.Join(dir, "cache", "host-"+or(rung, "any")+".json")
 	var got verdict
 	if err := readJSON(path, &got); err == nil && got.For == now && stillThere(got.Features.Scratch) {
-		return withoutOverlay(got.Features), nil
+		return switchedOff(got.Features), nil
 	}
 	// The store is made before anything is written beside it: a folder with
 	// something in it is not taken for one.
@@ -78,18 +82,24 @@ func features(ctx context.Context, dir, rung string, h process) (Features, error
 	}
 	// The verdict is a convenience: on a full disk every command probes anew.
 	_ = writeJSON(path, verdict{now, f})
-	return withoutOverlay(f), nil
+	return switchedOff(f), nil
 }
 
 func stillThere(scratch string) bool {
 	return scratch == "" || checkScratch(scratch) == nil
 }
 
-// withoutOverlay forces the copying fallback where the environment asks for it,
-// as the tests of the fallback do.
-func withoutOverlay(f Features) Features {
+// switchedOff takes away what the environment names, as the tests of the fallbacks
+// do: SBX_NO_OVERLAY, SBX_NO_TUN, SBX_NO_PACKET.
+func switchedOff(f Features) Features {
 	if os.Getenv("SBX_NO_OVERLAY") == "1" {
 		f.Overlay, f.OverlayReason, f.Scratch = false, "switched off by SBX_NO_OVERLAY", ""
+	}
+	if os.Getenv("SBX_NO_TUN") == "1" && f.Device == deviceTUN {
+		f.Device, f.DeviceReason = devicePacket, "switched off by SBX_NO_TUN"
+	}
+	if os.Getenv("SBX_NO_PACKET") == "1" && f.Device == devicePacket {
+		f.Device = ""
 	}
 	return f
 }
@@ -133,6 +143,7 @@ func probeRung(ctx context.Context, dir string, r userns.Rung) (Features, error)
 	if err := probeNamespaces(ctx, dir, r); err != nil {
 		return f, err
 	}
+	probeDevice(ctx, r, &f)
 	err := probeOverlay(ctx, r, dir, dir)
 	if err == nil {
 		f.Overlay = true

@@ -24,6 +24,7 @@ type start struct {
 	// emulation is nil where IDs are what they seem.
 	emulation *emulation
 	size      *unix.Winsize // of the client's terminal, at first
+	net       NetworkState
 	run       execution
 
 	control int // descriptors, all of 20 or more: the monitor's conversation,
@@ -51,9 +52,9 @@ type execution struct {
 }
 
 // newStart is the start of a container's own program, but for its descriptors.
-func newStart(c *Config, dir, home string, filter *seccomp.Program) *start {
+func newStart(c *Config, net NetworkState, dir, home string, filter *seccomp.Program) *start {
 	return &start{
-		config: c, dir: dir, stage: filepath.Join(home, namesDir), files: hostFiles(c), filter: filter,
+		config: c, dir: dir, stage: filepath.Join(home, namesDir), files: hostFiles(c, &net), filter: filter, net: net,
 		run: execution{args: c.Command(), env: environmentOf(c.Env, c.Identity), identity: c.Identity, dir: c.WorkingDir, tty: c.TTY},
 	}
 }
@@ -106,9 +107,10 @@ func (s *start) containerProgram() *userns.Prog {
 	c := s.config
 
 	namespaces := unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
-	if c.Network != NetworkHost {
+	if r.ownsNetwork() {
 		namespaces |= unix.CLONE_NEWNET
 	}
+	r.farEnd()
 	r.Call("create namespaces", unix.SYS_UNSHARE, namespaces)
 	r.Call("die with monitor", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 	r.Call("start session", unix.SYS_SETSID)
@@ -170,7 +172,7 @@ func (r *recipe) awaitMonitor() {
 func (r *recipe) holdNamespaces() {
 	fd := r.Reg()
 	names := []string{"mnt"}
-	if r.config.Network != NetworkHost {
+	if r.ownsNetwork() {
 		names = append(names, "net")
 	}
 	for _, name := range names {
@@ -187,6 +189,8 @@ type recipe struct {
 	root userns.Reg // the new root, O_PATH
 	a, b userns.Reg // directories on the way to a target
 	work userns.Reg // anything short-lived
+
+	far, packets userns.Reg // of a veth pair: see farEnd
 }
 
 func (r *recipe) setName(c *Config) {
@@ -251,21 +255,23 @@ func (r *recipe) console() {
 	}
 }
 
-// send sends the descriptor in fd, with a message, to the monitor.
-func (r *recipe) send(socket int, message string, fd userns.Reg) {
+// send sends the descriptors in fds, with a message, to the monitor.
+func (r *recipe) send(socket int, message string, fds ...userns.Reg) {
 	text := []byte(message)
 	iov := &unix.Iovec{Base: &text[0]}
 	iov.SetLen(len(text))
-	control := make([]byte, unix.CmsgSpace(4))
+	control := make([]byte, unix.CmsgSpace(4*len(fds)))
 	header := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
 	header.Level, header.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
-	header.SetLen(unix.CmsgLen(4))
+	header.SetLen(unix.CmsgLen(4 * len(fds)))
 	msg := &unix.Msghdr{Iov: iov, Control: &control[0]}
 	msg.SetIovlen(1)
 	msg.SetControllen(len(control))
 	r.Keep(text)
 	r.Keep(iov)
-	r.Store((*int32)(unsafe.Pointer(&control[unix.CmsgLen(0)])), fd)
+	for i, fd := range fds {
+		r.Store((*int32)(unsafe.Pointer(&control[unix.CmsgLen(4*i)])), fd)
+	}
 	r.Call("send descriptor to monitor", unix.SYS_SENDMSG, socket, unsafe.Pointer(msg), unix.MSG_NOSIGNAL)
 }
 

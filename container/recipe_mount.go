@@ -6,7 +6,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"unsafe"
 
@@ -291,29 +290,4 @@ func (r *recipe) bindFiles() {
 		r.place(r.a, slotTarget)
 		r.Call(what, unix.SYS_MOUNT, r.stage+"/"+name, slot(slotTarget), nil, unix.MS_BIND, nil).Any()
 	}
-}
-
-// network makes the namespace usable: loopback up, low ports and ping for every
-// user, as on Docker.
-func (r *recipe) network() {
-	if r.config.Network == NetworkHost {
-		return
-	}
-	request := make([]byte, 40) // struct ifreq
-	copy(request, "lo")
-	request[16] = unix.IFF_UP
-	r.Call("open socket", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0).Into(r.work)
-	r.Call("set loopback up", unix.SYS_IOCTL, r.work, unix.SIOCSIFFLAGS, request)
-	last := uint64(0) // ranges may name mapped groups only
-	for _, g := range r.config.Rung.GIDs {
-		last += uint64(g.Count)
-	}
-	r.sysctl("net/ipv4/ip_unprivileged_port_start", "0")
-	r.sysctl("net/ipv4/ping_group_range", "0 "+strconv.FormatUint(last, 10))
-}
-
-// sysctl writes a value of the new network namespace, where the host shows it.
-func (r *recipe) sysctl(name, value string) {
-	r.Call("set "+name, unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/sys/"+name, unix.O_WRONLY|unix.O_CLOEXEC, 0).Into(r.work).Any().SkipOnIgnored(1)
-	r.Call("set "+name, unix.SYS_WRITE, r.work, []byte(value), len(value)).Any()
 }

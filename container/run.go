@@ -73,7 +73,7 @@ func (c *Container) Start(ctx context.Context) error {
 // From the clone on no signal may end an attached client and leave the container
 // behind, so it waits until they are caught: a third of a millisecond, beside the
 // rest.
-func (c *Container) start(ctx context.Context, s *attachment, caught <-chan struct{}) (*link, error) {
+func (c *Container) start(ctx context.Context, s *attachment, caught <-chan struct{}) (_ *link, err error) {
 	lock, err := c.lock()
 	if err != nil {
 		return nil, err
@@ -89,6 +89,11 @@ func (c *Container) start(ctx context.Context, s *attachment, caught <-chan stru
 	if err != nil {
 		return nil, err
 	}
+	net, err := c.openNetwork(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { net.end(err) }()
 	conn, control, err := userns.Pair()
 	if err != nil {
 		return nil, err
@@ -100,7 +105,7 @@ func (c *Container) start(ctx context.Context, s *attachment, caught <-chan stru
 		return nil, err
 	}
 	l := &link{conn: conn}
-	l.process, err = c.clone(ctx, l, s, caught, program, control, theirs, channel)
+	l.process, err = c.clone(ctx, l, s, caught, program, net, control, theirs, channel)
 	// Both ends of the channel are the children's: the program sends on one and
 	// the monitor receives from the other, up to its end.
 	theirs.Close()
@@ -119,7 +124,7 @@ func (c *Container) start(ctx context.Context, s *attachment, caught <-chan stru
 	return l, nil
 }
 
-func (c *Container) clone(ctx context.Context, l *link, s *attachment, caught <-chan struct{}, filter *seccomp.Program, control *os.File, channel *userns.Conn, programEnd *os.File) (*userns.Process, error) {
+func (c *Container) clone(ctx context.Context, l *link, s *attachment, caught <-chan struct{}, filter *seccomp.Program, net *networkStart, control *os.File, channel *userns.Conn, programEnd *os.File) (*userns.Process, error) {
 	pipes, err := openPipes(&c.Config)
 	if err != nil {
 		return nil, err
@@ -130,7 +135,7 @@ func (c *Container) clone(ctx context.Context, l *link, s *attachment, caught <-
 		return nil, err
 	}
 	defer high.close()
-	st := newStart(&c.Config, c.dir, c.home.dir, filter)
+	st := newStart(&c.Config, net.state, c.dir, c.home.dir, filter)
 	st.size, st.control, st.descriptors = s.size(), high.other(0), high.descriptors()
 	if st.emulation, err = newEmulation(&c.Config, c.home.Features, c.dir); err != nil {
 		return nil, err
@@ -140,7 +145,11 @@ func (c *Container) clone(ctx context.Context, l *link, s *attachment, caught <-
 		return nil, err
 	}
 	greeting.hello.Emulation = st.emulation
+	greeting.hello.Network, greeting.hello.NetworkFiles = &net.state, net.files.names
 	if err := l.conn.Send(greeting.hello, greeting.files.files...); err != nil {
+		return nil, err
+	}
+	if err := net.files.send(l.conn); err != nil {
 		return nil, err
 	}
 	if caught != nil {

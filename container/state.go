@@ -46,12 +46,14 @@ type State struct {
 	Stopped    bool      `json:"stopped,omitempty"`  // by the user, and so not to be started at boot
 	Health     *Health   `json:"health,omitempty"`
 
+	Network NetworkState `json:"network,omitzero"` // while it runs
+
 	lost bool // its monitor died without a word
 }
 
 // exit is the end of the program.
 func (s *State) exit(status int) {
-	s.Status, s.PID, s.ExitCode, s.FinishedAt = Exited, 0, status, time.Now().UTC()
+	s.Status, s.PID, s.ExitCode, s.FinishedAt, s.Network = Exited, 0, status, time.Now().UTC(), NetworkState{}
 }
 
 // Elsewhere says where a container runs that this host, or this container, cannot
@@ -163,7 +165,7 @@ func loadState(dir string, h process) (State, error) {
 		return s, nil
 	}
 	if alive, known := s.Monitor.alive(h); known && !alive {
-		s.Status, s.PID, s.ExitCode, s.lost = Exited, 0, statusSignalBase+int(unix.SIGKILL), true
+		s.Status, s.PID, s.ExitCode, s.lost, s.Network = Exited, 0, statusSignalBase+int(unix.SIGKILL), true, NetworkState{}
 		if s.FinishedAt.IsZero() {
 			s.FinishedAt = s.StartedAt
 		}

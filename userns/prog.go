@@ -38,6 +38,7 @@ const (
 	opFork  // clone; the child goes on at step args[1]
 	opStore // *(*int32)(args[0]) = regs[args[1]]
 	opLoad  // regs[out] = *(*int32)(args[0])
+	opCheck // *(*int32)(args[0]) is a negative errno, or no error
 	opFail  // report the errno that the tolerated attempts left behind
 	opClose // every descriptor from args[0] up is closed by the execve
 	opReset // every signal back to its default action
@@ -120,6 +121,13 @@ func (p *Prog) Store(at *int32, r Reg) {
 func (p *Prog) Load(r Reg, at *int32) {
 	p.keep = append(p.keep, at)
 	p.add("load value", step{op: opLoad, out: int8(r), args: [6]uintptr{uintptr(unsafe.Pointer(at))}})
+}
+
+// Check adds a look at a number in memory that an earlier call of the program
+// wrote: a negative one is an errno, as netlink(7) answers.
+func (p *Prog) Check(name string, at *int32) Step {
+	p.keep = append(p.keep, at)
+	return p.add(name, step{op: opCheck, out: -1, args: [6]uintptr{uintptr(unsafe.Pointer(at))}})
 }
 
 // ResetSignals adds the return of every signal to its default action: an

@@ -98,6 +98,10 @@ func run(im *image) {
 			**(**int32)(unsafe.Pointer(&s.args[0])) = int32(im.regs[s.args[1]])
 		case opLoad:
 			r = uintptr(**(**int32)(unsafe.Pointer(&s.args[0])))
+		case opCheck:
+			if v := **(**int32)(unsafe.Pointer(&s.args[0])); v < 0 {
+				errno = syscall.Errno(-v)
+			}
 		case opClose:
 			errno = closeFrom(s.args[0])
 		case opReset:

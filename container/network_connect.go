@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Connect puts the container into a network of the user's, now if it runs, and at
+// every start from then on.
+func (c *Container) Connect(ctx context.Context, e Endpoint) error {
+	fail := func(err error) error {
+		return fmt.Errorf("connect container %s to network %s: %w", c.Config.Name, e.Network, err)
+	}
+	lock, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	network, err := c.home.FindNetwork(e.Network)
+	if err != nil {
+		return err
+	}
+	e.Network = network.Name
+	config := c.Config
+	if !hasEngine(config.Network) {
+		return fail(&NetworkError{Text: "container cannot be connected to another network with one of the networks in " + config.Network + " mode"})
+	}
+	isIn := func(o Endpoint) bool { return o.Network == e.Network }
+	if slices.ContainsFunc(config.Networking.Endpoints, isIn) {
+		return fail(&NetworkError{Text: "endpoint with name " + config.Name + " already exists in network " + e.Network})
+	}
+	config.Networking.Endpoints = append(slices.Clone(config.Networking.Endpoints), e)
+	if len(config.Networking.Endpoints) == 1 {
+		config.Network = e.Network // the default network gives way at the next start
+	}
+	if c.State.Status.IsAlive() {
+		end, err := network.join(&config, e)
+		if err != nil {
+			return fail(err)
+		}
+		err = c.command(ctx, request{Do: doConnect, Ask: true, Place: &end.place, Files: []string{fileEnd}}, end.socket)
+		end.socket.Close()
+		if err != nil {
+			end.leave()
+			return fail(err)
+		}
+	}
+	c.Config = config
+	if err := c.saveConfig(); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// Disconnect takes the container out of a network.
+func (c *Container) Disconnect(ctx context.Context, name string) error {
+	fail := func(err error) error {
+		return fmt.Errorf("disconnect container %s from network %s: %w", c.Config.Name, name, err)
+	}
+	lock, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	if network, err := c.home.FindNetwork(name); err == nil {
+		name = network.Name
+	}
+	before := len(c.Config.Networking.Endpoints)
+	rest := slices.DeleteFunc(slices.Clone(c.Config.Networking.Endpoints), func(e Endpoint) bool { return e.Network == name })
+	if len(rest) == before {
+		return fail(&NetworkError{Text: "container is not connected to the network " + name})
+	}
+	if c.State.Status.IsAlive() {
+		err := c.command(ctx, request{Do: doDisconnect, Ask: true, Name: name})
+		if err != nil {
+			return fail(err)
+		}
+	}
+	c.Config.Networking.Endpoints = rest
+	switch {
+	case len(rest) == 0:
+		c.Config.Network = NetworkBridge
+	case c.Config.Network == name:
+		c.Config.Network = rest[0].Network
+	}
+	if err := c.saveConfig(); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// saveConfig writes the changed record. The caller holds the container's lock.
+func (c *Container) saveConfig() error {
+	return writeJSON(filepath.Join(c.dir, "config.json"), c.Config)
+}
+
+// connect and disconnect are the monitor's side.
+func (m *monitor) connect(ctx context.Context, r request, given map[string]*os.File) error {
+	f := given[fileEnd]
+	if f == nil || r.Place == nil {
+		return errors.New("connect: no endpoint came")
+	}
+	delete(given, fileEnd)
+	if err := m.wire.connect(ctx, *r.Place, f); err != nil {
+		f.Close()
+		return err
+	}
+	return m.setState(func(s *State) { s.Network = m.wire.current() })
+}
+
+func (m *monitor) disconnect(ctx context.Context, r request) error {
+	if err := m.wire.disconnect(ctx, r.Name); err != nil {
+		return err
+	}
+	return m.setState(func(s *State) { s.Network = m.wire.current() })
+}
+
+// PruneNetworks removes the networks that no container is in, or would be in at
+// its start, and that match; it returns their names.
+func (h *Home) PruneNetworks(matches func(*UserNetwork) bool) ([]string, error) {
+	list, err := h.Networks()
+	if err != nil {
+		return nil, err
+	}
+	containers, err := h.List()
+	if err != nil {
+		return nil, err
+	}
+	var removed []string
+	var failed error
+	for _, n := range list {
+		used := slices.ContainsFunc(containers, func(c *Container) bool {
+			return slices.ContainsFunc(c.Config.Networking.Endpoints, func(e Endpoint) bool { return e.Network == n.Name })
+		})
+		if used || !matches(n) {
+			continue
+		}
+		err := h.RemoveNetwork(n)
+		var busy *NetworkError
+		switch {
+		case err == nil:
+			removed = append(removed, n.Name)
+		case errors.As(err, &busy) && strings.Contains(busy.Text, "active endpoints"):
+		default:
+			failed = errors.Join(failed, err)
+		}
+	}
+	return removed, failed
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// patience bounds every wait for the network.
+const patience = 10 * time.Second
+
+// serve answers clients at "tcp ADDRESS" or "udp ADDRESS": with its host's name and
+// where it sees them, and what they said. With a third argument it ends after the
+// first. It says "serving" when it listens.
+func serve(args []string) error {
+	if len(args) < 2 {
+		return errors.New("serve NETWORK ADDRESS [once]")
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	once := len(args) > 2
+	if strings.HasPrefix(args[0], "udp") {
+		return serveDatagrams(args[0], args[1], name, once)
+	}
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), args[0], args[1])
+	if err != nil {
+		return err
+	}
+	fmt.Println("serving")
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		c.SetDeadline(time.Now().Add(patience))
+		said, err := io.ReadAll(c)
+		if err == nil {
+			host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+			fmt.Fprintf(c, "%s sees %s saying %s\n", name, host, said)
+		}
+		c.Close()
+		if once {
+			return err
+		}
+	}
+}
+
+func serveDatagrams(network, address, name string, once bool) error {
+	l, err := (&net.ListenConfig{}).ListenPacket(context.Background(), network, address)
+	if err != nil {
+		return err
+	}
+	fmt.Println("serving")
+	buf := make([]byte, 1<<16)
+	for {
+		n, from, err := l.ReadFrom(buf)
+		if err != nil {
+			return err
+		}
+		host, _, _ := net.SplitHostPort(from.String())
+		if _, err := l.WriteTo(fmt.Appendf(nil, "%s sees %s saying %s\n", name, host, buf[:n]), from); err != nil || once {
+			return err
+		}
+	}
+}
+
+// dial says a word to a server at "tcp ADDRESS" or "udp ADDRESS" and prints what
+// that answers.
+func dial(args []string) error {
+	if len(args) != 3 {
+		return errors.New("dial NETWORK ADDRESS WORD")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	c, err := (&net.Dialer{}).DialContext(ctx, args[0], args[1])
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, args[2]); err != nil {
+		return err
+	}
+	if t, ok := c.(*net.TCPConn); ok {
+		t.CloseWrite()
+		_, err = io.Copy(os.Stdout, c)
+		return err
+	}
+	buf := make([]byte, 1<<16)
+	n, err := c.Read(buf)
+	os.Stdout.Write(buf[:max(n, 0)])
+	return err
+}
+
+// lookup prints the addresses of a name.
+func lookup(args []string) error {
+	if len(args) != 1 {
+		return errors.New("lookup NAME")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	addrs, err := (&net.Resolver{PreferGo: true}).LookupHost(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	slices.Sort(addrs)
+	fmt.Println(strings.Join(addrs, "\n"))
+	return nil
+}
