@@ -27,7 +27,7 @@ type networkFlags struct {
 }
 
 func (f *networkFlags) options() []option {
-	network := listFlag(&f.network, "network", "", `Connect a container to a network ("bridge", "none", "host", "container:NAME" or one that you made)`)
+	network := listFlag(&f.network, "network", "", `Connect a container to a network ("bridge", "none", "host" or one that you made)`)
 	network.alias, network.kind = "net", "network"
 	alias := listFlag(&f.aliases, "network-alias", "", "Add network-scoped alias for the container")
 	alias.alias = "net-alias"
@@ -103,6 +103,9 @@ func (f *networkFlags) apply(c *client, o *container.Options) error {
 	}
 	if err := f.mode(o); err != nil {
 		return err
+	}
+	if len(n.Ports) > 0 && (o.Network == container.NetworkHost || o.Network == container.NetworkNone) {
+		c.notice("WARNING: Published ports are discarded when using %s network mode", o.Network)
 	}
 	return f.configured(c, n)
 }

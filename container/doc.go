@@ -7,6 +7,7 @@
 //	Base + Options -> Create -> containers/ID/config.json          record.go, create.go
 //	Config -> recipe -> userns.Prog -> the program as pid 1        recipe*.go
 //	Run -> monitor (a role of this binary) -> exit status          run.go, monitor.go
+//	flags -> addresses, ports -> device, engine -> network         network*.go, recipe_network.go
 //	terminal, pipes, signals of the client                         stdio.go, terminal.go
 //
 // # Invariants

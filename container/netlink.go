@@ -105,7 +105,7 @@ func addVeth(near, far string, nearMAC, farMAC [6]byte, mtu int) *netlinkMessage
 	m.attribute(unix.IFLA_IFNAME, cString(near))
 	m.attribute(unix.IFLA_ADDRESS, nearMAC[:])
 	m.attribute(unix.IFLA_MTU, number(uint32(mtu)))
-	peer := linkHeader(unix.IFF_UP)
+	peer := linkHeader(0) // an end without the other cannot be set up
 	peer = appendAttribute(peer, unix.IFLA_IFNAME, cString(far))
 	peer = appendAttribute(peer, unix.IFLA_ADDRESS, farMAC[:])
 	peer = appendAttribute(peer, unix.IFLA_MTU, number(uint32(mtu)))

@@ -3,7 +3,6 @@
 package container
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -85,17 +84,12 @@ func (n *Networking) check(mode string) error {
 	return nil
 }
 
-// checkWithout refuses what needs a network of the container's own, as Docker
-// does; a policy that nobody would enforce is refused, too.
+// checkWithout refuses what is not there without a network of the container's own:
+// a policy that nobody would enforce, above all.
 func (n *Networking) checkWithout(mode string) error {
-	isJoined := strings.HasPrefix(mode, networkOf)
 	switch {
-	case isJoined && (len(n.Ports) > 0 || n.PublishAll):
-		return errors.New("conflicting options: port publishing and the container type network mode")
-	case isJoined && len(n.AddHosts) > 0:
-		return errors.New("conflicting options: custom host-to-IP mapping and the network mode")
-	case isJoined && len(n.DNS) > 0:
-		return errors.New("conflicting options: dns and the network mode")
+	case strings.HasPrefix(mode, networkOf):
+		return &NetworkError{Text: "--network " + mode + ": sharing another container's network is not supported yet", Advice: "put both into a network of yours (sbx network create NAME), where they reach each other by name"}
 	case mode != NetworkNone && n.AllowNet != nil:
 		return fmt.Errorf("--allow-net cannot be enforced with --network %s", mode)
 	}

@@ -69,7 +69,7 @@ func (h *Home) networksDir() string { return filepath.Join(filepath.Dir(h.dir), 
 // CreateNetwork makes a network. Nothing of the host is changed by that: a network
 // is what the monitors of its containers make of it.
 func (h *Home) CreateNetwork(o NetworkOptions) (*UserNetwork, error) {
-	if !validName(o.Name) && len(o.Name) != 1 {
+	if !validName(o.Name) && (len(o.Name) != 1 || !validName(o.Name+"0")) {
 		return nil, fmt.Errorf("invalid network name: %q: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed", o.Name)
 	}
 	if isReservedNetwork(o.Name) {

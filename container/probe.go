@@ -55,7 +55,7 @@ type occasion struct {
 }
 
 // verdictVersion changes when the probes do.
-const verdictVersion = 2
+const verdictVersion = 3
 
 // features probes the host, or remembers what an earlier command found.
 func features(ctx context.Context, dir, rung string, h process) (Features, error) {

@@ -190,7 +190,7 @@ type recipe struct {
 	a, b userns.Reg // directories on the way to a target
 	work userns.Reg // anything short-lived
 
-	far, packets userns.Reg // of a veth pair: see farEnd
+	far, farLink, packets userns.Reg // of a veth pair: see farEnd
 }
 
 func (r *recipe) setName(c *Config) {

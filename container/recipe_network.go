@@ -105,9 +105,10 @@ func (r *recipe) farEnd() {
 	if !r.net.Packet {
 		return
 	}
-	r.far, r.packets = r.Reg(), r.Reg()
+	r.far, r.farLink, r.packets = r.Reg(), r.Reg(), r.Reg()
 	r.Call("create namespace of veth pair", unix.SYS_UNSHARE, unix.CLONE_NEWNET)
 	r.Call("open own namespace", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0).Into(r.far)
+	r.Call("open netlink socket", unix.SYS_SOCKET, unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE).Into(r.farLink)
 	r.Call("open packet socket", unix.SYS_SOCKET, unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0).Into(r.packets)
 }
 
@@ -117,7 +118,9 @@ func (r *recipe) makeVeth(socket userns.Reg) {
 	far := slirp.GatewayMAC
 	far[5]++ // the engine speaks as the gateway; the device must not be it
 	netlink(r.Prog, socket, r.far, addVeth(guestDevice, farDevice, slirp.GuestMAC, far, slirp.DefaultMTU))
+	netlink(r.Prog, r.farLink, r.far, linkUp(farDevice, slirp.DefaultMTU))
 	r.Call("close", unix.SYS_CLOSE, r.far)
+	r.Call("close", unix.SYS_CLOSE, r.farLink)
 	at := r.index(r.packets, farDevice)
 	address := make([]byte, unix.SizeofSockaddrLinklayer)
 	binary.NativeEndian.PutUint16(address, unix.AF_PACKET)
