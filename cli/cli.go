@@ -73,9 +73,11 @@ func commands() []command {
 		loginCommand(),
 		logoutCommand(),
 		pushCommand(),
+		searchCommand(),
 
 		containerGroup(),
 		imageGroup(),
+		manifestGroup(),
 		systemGroup(),
 		networkGroup(),
 		volumeGroup(),

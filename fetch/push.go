@@ -104,17 +104,10 @@ func (p *delivery) run(ctx context.Context, ref reference.Ref, root reference.Di
 	if err := p.pushBlobs(ctx); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	last := len(p.documents) - 1
-	for i, d := range p.documents {
-		name := d.digest.String()
-		if i == last && ref.Digest.IsZero() {
-			name = ref.Tag
-		}
-		if err := p.putManifest(ctx, name, d); err != nil {
-			return ocispec.Descriptor{}, err
-		}
+	if err := p.putDocuments(ctx, ref, func(outgoing) {}); err != nil {
+		return ocispec.Descriptor{}, err
 	}
-	top := p.documents[last]
+	top := p.documents[len(p.documents)-1]
 	return ocispec.Descriptor{MediaType: top.mediaType, Digest: wireDigest(top.digest), Size: int64(len(top.body))}, nil
 }
 
@@ -212,6 +205,24 @@ func (p *delivery) pushBlobs(ctx context.Context) error {
 		})
 	}
 	return g.Wait()
+}
+
+// putDocuments stores the manifests, the last of them under the tag.
+func (p *delivery) putDocuments(ctx context.Context, ref reference.Ref, done func(outgoing)) error {
+	last := len(p.documents) - 1
+	for i, d := range p.documents {
+		name := d.digest.String()
+		if i == last && ref.Digest.IsZero() {
+			name = ref.Tag
+		}
+		if err := p.putManifest(ctx, name, d); err != nil {
+			return err
+		}
+		if i < last {
+			done(d)
+		}
+	}
+	return nil
 }
 
 // putManifest stores a manifest under a tag or its digest.

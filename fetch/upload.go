@@ -65,13 +65,6 @@ func (u *upload) run(ctx context.Context) error {
 		u.tell(StatusThere, 0)
 		return nil
 	}
-	if u.file, err = u.src.Blob(u.digest); err != nil {
-		return err
-	}
-	defer u.file.Close()
-	if fi, err := u.file.Stat(); err != nil || fi.Size() != u.d.Size {
-		return fmt.Errorf("the stored blob has not the %d bytes that the image says", u.d.Size)
-	}
 	from, err := u.mount(ctx)
 	if err != nil {
 		return err
@@ -79,6 +72,13 @@ func (u *upload) run(ctx context.Context) error {
 	if from != "" {
 		u.tell(statusMounted+from, 0)
 		return nil
+	}
+	if u.file, err = u.src.Blob(u.digest); err != nil {
+		return err
+	}
+	defer u.file.Close()
+	if fi, err := u.file.Stat(); err != nil || fi.Size() != u.d.Size {
+		return fmt.Errorf("the stored blob has not the %d bytes that the image says", u.d.Size)
 	}
 	for {
 		done, err := u.step(ctx)

@@ -35,7 +35,8 @@ var graph = []struct {
 	{"sbx/slirp", nil, "a leaf: packets and sockets, and no container"},
 	{"sbx/tests/need", nil, "a leaf: the words of tests"},
 	{"sbx/tests/probe", nil, "it is an image's only file"},
-	{"sbx/tests/bench", []string{"sbx/slirp", "sbx/tests/need"}, "it measures the binary from outside, and the network engine by itself"},
+	{"sbx/tests/bench", []string{"sbx/slirp", "sbx/tests/distribution", "sbx/tests/need"}, "it measures the binary from outside, and the network engine by itself"},
+	{"sbx/tests/distribution", nil, "a leaf: it starts a peer"},
 }
 
 // banned are packages that only some of ours may import themselves.

@@ -28,6 +28,7 @@ func main() {
 	b := &bench{}
 	flag.StringVar(&b.sbx, "sbx", "bin/sbx", "the `binary` to measure")
 	flag.StringVar(&b.images, "images", "", "a `folder` with real distributions")
+	flag.StringVar(&b.only, "only", "", "measure the rows of `registry` only")
 	flag.IntVar(&b.rounds, "rounds", 60, "how many pairs of starts")
 	var network netOptions
 	network.flags()
@@ -64,6 +65,9 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 	if err := b.prepare(ctx); err != nil {
 		return false, err
 	}
+	if b.only == "registry" {
+		return show(b.registryRows(ctx)), ctx.Err()
+	}
 	rows := []row{b.start(ctx, "single", startSingle)}
 	mapped := need.Missing(need.Subids) == nil
 	if mapped {
@@ -74,6 +78,7 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 	if mapped {
 		rows = append(rows, b.unpack(ctx, "mapped")...)
 	}
+	rows = append(rows, b.registryRows(ctx)...)
 	rows = append(rows, b.version(ctx), b.size())
 	return show(rows), ctx.Err()
 }
@@ -141,7 +146,7 @@ func (b *bench) remove(dir string) error {
 func (b *bench) clear() error {
 	ctx := context.Background()
 	b.endPodman(ctx)
-	for _, home := range []string{"home", "import"} {
+	for _, home := range []string{"home", "import", "pull"} {
 		home = filepath.Join(b.dir, home)
 		if _, err := os.Stat(home); err == nil {
 			_ = b.reset(ctx, home)

@@ -31,6 +31,7 @@ type bench struct {
 	sbx    string // the binary
 	images string // real distributions, or ""
 	dir    string // for everything that is written
+	only   string // "registry", or everything
 	rounds int
 	image  string   // what is run: a tarball
 	root   string   // the same, unpacked
