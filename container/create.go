@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/overlay"
 	"sbx/store"
 )
 
@@ -95,7 +96,7 @@ func (c *Container) make(ctx context.Context, making string, b Base) error {
 		}
 	}
 	// The upper directory is the root of the container: everyone in it may look.
-	if err := os.Chmod(making+"/upper", rootMode(b)); err != nil {
+	if err := likeRoot(b, making+"/upper"); err != nil {
 		return fmt.Errorf("create container: %w", err)
 	}
 	if err := c.name(); err != nil {
@@ -153,14 +154,20 @@ func lockDir(dir string, how int) (int, error) {
 	}
 }
 
-// rootMode is the mode of the base's own root directory.
-func rootMode(b Base) os.FileMode {
+// likeRoot gives the upper directory the mode of the base's own root directory, and
+// the record of it: a root that looks different would be a change.
+func likeRoot(b Base, upper string) error {
+	mode := os.FileMode(0o755)
 	if len(b.Lower) > 0 {
 		if fi, err := os.Stat(b.Lower[0]); err == nil {
-			return fi.Mode().Perm()
+			mode = fi.Mode().Perm()
+		}
+		record := make([]byte, 128)
+		if n, err := unix.Getxattr(b.Lower[0], overlay.RecordXattr, record); err == nil {
+			_ = unix.Setxattr(upper, overlay.RecordXattr, record[:n], 0) // where there are none, the disk says all there is
 		}
 	}
-	return 0o755
+	return os.Chmod(upper, mode)
 }
 
 // name takes the asked name, or a free one of our own.

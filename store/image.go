@@ -228,15 +228,26 @@ func (img *Image) label() string {
 func canonical(name string) string { return strings.ToValidUTF8(name, "\uFFFD") }
 
 // LayerBytes returns the size of each layer of the image, unpacked, bottom first. It is 0
-// where a layer has not been unpacked for this rung.
+// where it is not known: of layers that have not been unpacked for this rung, unless there
+// is but one.
 func (s *Store) LayerBytes(img Image) []int64 {
 	sizes := make([]int64, len(img.Layers))
+	unknown, rest := -1, img.Size
 	for i := range img.Layers {
-		if id, ok := s.unpackedAs(img.Layers, i); ok {
-			if r, err := s.layerRecord(id); err == nil {
-				sizes[i] = r.Bytes
-			}
+		id, ok := s.unpackedAs(img.Layers, i)
+		r, err := s.layerRecord(id)
+		switch {
+		case ok && err == nil:
+			sizes[i] = r.Bytes
+			rest -= r.Bytes
+		case unknown >= 0:
+			return sizes
+		default:
+			unknown = i
 		}
+	}
+	if unknown >= 0 {
+		sizes[unknown] = max(rest, 0)
 	}
 	return sizes
 }

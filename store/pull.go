@@ -47,7 +47,7 @@ func (s *Store) Load(ctx context.Context, names []string, src Source, o PullOpti
 	}
 	img, err := s.pull(ctx, first, src, o)
 	if err != nil {
-		return Image{}, fmt.Errorf("load image: %w", spaceError(err, s.dir, 0))
+		return Image{}, spaceError(err, s.dir, 0)
 	}
 	for _, name := range names[min(1, len(names)):] {
 		if err := s.Tag(ctx, string(img.Manifest.Digest), name); err != nil {
