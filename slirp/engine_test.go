@@ -139,3 +139,22 @@ func transfer(t *testing.T, g *guest, network string, a transferArgs) {
 		t.Errorf("sum %q, want %q; %+v", got, want, g.network.Stats())
 	}
 }
+
+// TestPacketLink runs the engine over a packet socket, as where there is no tun.
+func TestPacketLink(t *testing.T) {
+	g := startGuest(t, guestSetup{Kind: Packet}, nil)
+	for _, network := range []string{"tcp4", "tcp6"} {
+		for _, down := range []bool{false, true} {
+			transfer(t, g, network, transferArgs{Seed: 1, Size: 20 << 20, Down: down})
+		}
+	}
+	for network, to := range map[string]netip.Addr{"udp4": outside4, "udp6": outside6} {
+		g.do(guestDatagrams, datagramArgs{Network: network, Address: netip.AddrPortFrom(to, udpEcho(t, network)).String(), Sizes: []int{10, 1400, 9000, 60000}}, nil)
+	}
+	var port int
+	g.do(guestServe, "tcp/0.0.0.0:0", &port)
+	l := publish(t, g, Port{Proto: TCP, Host: netip.MustParseAddrPort("127.0.0.1:0"), Guest: uint16(port)})
+	if got, err := clientAsks("tcp", l.Addr().String(), "hi"); got != "10.0.2.2 hi" {
+		t.Errorf("%q, %v", got, err)
+	}
+}

@@ -298,6 +298,9 @@ func playGuest(text string) error {
 // makeDevice makes eth0, gives it its addresses and routes, and returns what the
 // engine reads.
 func makeDevice(setup guestSetup) ([]int, error) {
+	if setup.Kind == Packet {
+		return makePair(setup)
+	}
 	var fds []int
 	for range setup.Queues {
 		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -310,19 +313,44 @@ func makeDevice(setup guestSetup) ([]int, error) {
 		}
 		fds = append(fds, fd)
 	}
+	return fds, setUp(fmt.Sprintf("link set eth0 mtu %d txqueuelen 4096 up", setup.MTU))
+}
+
+// setUp gives eth0 its addresses and routes, after what the link needs.
+func setUp(link ...string) error {
 	var commands []string
-	for _, c := range []string{
+	for _, c := range append(link,
 		"link set lo up",
-		fmt.Sprintf("link set eth0 mtu %d txqueuelen 4096 up", setup.MTU),
 		"addr add 10.0.2.100/24 dev eth0", "route add default via 10.0.2.2",
 		"addr add fd00::100/64 dev eth0 nodad", "route add default via fd00::2",
-	} {
+	) {
 		commands = append(commands, "ip "+c)
 	}
 	if out, err := exec.Command("sh", "-ec", strings.Join(commands, "\n")).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("ip: %w: %s", err, out)
+		return fmt.Errorf("ip: %w: %s", err, out)
 	}
-	return fds, nil
+	return nil
+}
+
+// makePair makes eth0 as one end of a veth pair, and a packet socket on the other.
+func makePair(setup guestSetup) ([]int, error) {
+	if err := setUp(
+		fmt.Sprintf("link add eth0 mtu %d type veth peer name far mtu %d", setup.MTU, setup.MTU),
+		fmt.Sprintf("link set eth0 address %s", net.HardwareAddr(GuestMAC[:])),
+		"link set far up", "link set eth0 up",
+	); err != nil {
+		return nil, err
+	}
+	far, err := net.InterfaceByName("far")
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8
+	return []int{fd}, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: far.Index})
 }
 
 func ioctl(fd int, request uint, p unsafe.Pointer) error {

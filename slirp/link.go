@@ -19,6 +19,7 @@ type queue struct {
 	fd   int
 	kind LinkKind
 	uso  bool // a superframe of UDP datagrams may be written
+	room int  // bytes that the kernel keeps for us to read; 0 is as many as there are
 	// written sees each frame before it is written, where tests inject loss: what it
 	// returns is written instead.
 	written func(frame []byte) [][]byte
@@ -44,6 +45,11 @@ func newQueue(file *os.File, kind LinkKind) (*queue, error) {
 	case Packet:
 		if err := unix.SetsockoptInt(q.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
 			return nil, fmt.Errorf("set PACKET_VNET_HDR: %w", err)
+		}
+		// What does not fit is lost. The kernel cuts this to its net.core.rmem_max.
+		_ = unix.SetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20)
+		if size, err := unix.GetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
+			q.room = size / 2 // the other half is the kernel's own, for each packet
 		}
 	}
 	return q, nil

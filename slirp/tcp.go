@@ -371,7 +371,7 @@ func (f *tcpFlow) advertise(l *loop, flags byte) uint16 {
 	if flags&flagRST != 0 {
 		return 0
 	}
-	window := receiveWindow
+	window := l.receiveWindow()
 	switch {
 	case flags&flagSYN != 0:
 		f.edge = f.next + 65535 // never scaled
@@ -382,7 +382,7 @@ func (f *tcpFlow) advertise(l *loop, flags byte) uint16 {
 			window = 0
 		}
 	case l.arena.scarce(2):
-		window = 256 << 10
+		window = min(window, 256<<10)
 	}
 	edge := f.next + uint32(max(window-f.waits, 0))
 	if before(edge, f.edge) {
@@ -393,6 +393,15 @@ func (f *tcpFlow) advertise(l *loop, flags byte) uint16 {
 		f.edge = e
 	}
 	return uint16(field)
+}
+
+// receiveWindow is what one flow may have under way to us. A tun keeps packets by
+// their number; the memory of a packet socket is shared by all flows.
+func (l *loop) receiveWindow() int {
+	if l.queue.room == 0 {
+		return receiveWindow
+	}
+	return min(max(l.queue.room/max(len(l.flows), 1), 64<<10), receiveWindow)
 }
 
 // synOptions are those of our SYN: segment size and, where wanted, window scale.

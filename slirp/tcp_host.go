@@ -289,7 +289,7 @@ func (f *tcpFlow) drain(l *loop) {
 		return
 	}
 	// The container is told of the room when there is enough to be worth a packet.
-	if had > f.waits && (f.waits == 0 || f.edge-f.next < receiveWindow/2) {
+	if had > f.waits && (f.waits == 0 || f.edge-f.next < uint32(l.receiveWindow()/2)) {
 		f.owe(l)
 	}
 }
