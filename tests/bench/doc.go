@@ -8,6 +8,8 @@
 //	rows (rows.go) -> pairs of commands, run in turn -> medians (measure.go)
 //	    -> a table line each; a goal that is missed -> exit status 1
 //
+//	-net: the network engine by itself, with its peers, between namespaces (net*.go)
+//
 // # Invariants
 //
 // What is compared runs in one go, A B B A, so that a slow moment of the machine

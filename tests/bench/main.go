@@ -30,20 +30,10 @@ func main() {
 	flag.StringVar(&b.images, "images", "", "a `folder` with real distributions")
 	flag.StringVar(&b.only, "only", "", "measure the rows of `registry` only")
 	flag.IntVar(&b.rounds, "rounds", 60, "how many pairs of starts")
-	var network netOptions
-	network.flags()
+	b.net.flags()
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if network.only {
-		report, err := measureNetwork(ctx, &network)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(2)
-		}
-		showNetwork(report)
-		return
-	}
 	missed, err := b.run(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -55,6 +45,9 @@ func main() {
 }
 
 func (b *bench) run(ctx context.Context) (missed bool, err error) {
+	if b.net.only {
+		return show(b.network(ctx)), ctx.Err()
+	}
 	if b.sbx, err = filepath.Abs(b.sbx); err != nil {
 		return false, err
 	}
@@ -80,6 +73,7 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 	}
 	rows = append(rows, b.registryRows(ctx)...)
 	rows = append(rows, b.version(ctx), b.size())
+	rows = append(rows, b.network(ctx)...)
 	return show(rows), ctx.Err()
 }
 

@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -27,7 +26,6 @@ func (o *netOptions) flags() {
 	flag.IntVar(&o.request.Rounds, "net-rounds", 3, "how many rounds")
 	flag.StringVar(&o.variants, "net-variants", "", "only these, by commas")
 	flag.StringVar(&o.request.Only, "net-measure", "", "only measurements that begin so")
-	flag.StringVar(&o.request.Rootless, "rootlesskit", "", "the `program` to compare published ports with")
 	flag.StringVar(&o.request.Processor, "net-profile", "", "write a profile of the engine to `FILE`")
 }
 
@@ -50,7 +48,7 @@ func measureNetwork(ctx context.Context, o *netOptions) (stageReport, error) {
 func showNetwork(report stageReport) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
 	for _, m := range measurements {
-		for _, v := range slices.Concat(m.variants) {
+		for _, v := range m.variants {
 			f := report[m.name][v]
 			if f == nil {
 				continue

@@ -33,8 +33,7 @@ const (
 	roleEcho   = "bench-echo"   // answers
 )
 
-// The addresses on the stage: its host and the peer, each with a port's worth of
-// distance from all real ones (RFC 5737, 3849).
+// The addresses on the stage, its host's and the peer's: of documentation (RFC 5737).
 const (
 	stageHost = "198.51.100.1"
 	stagePeer = "198.51.100.2"
@@ -46,8 +45,7 @@ func play() (played bool, err error) {
 	case roleStage:
 		return true, playStage()
 	case roleHold:
-		_, err := os.Stdin.Read(make([]byte, 1))
-		_ = err
+		_, _ = os.Stdin.Read(make([]byte, 1))
 		return true, nil
 	case roleEngine:
 		return true, playEngine()
@@ -85,7 +83,6 @@ func stageCommand(ctx context.Context, request stageRequest) *exec.Cmd {
 type stageRequest struct {
 	Seconds   int
 	Rounds    int
-	Rootless  string // the program rootlesskit, or ""
 	Variants  []string
 	Only      string // one measurement, or ""
 	Processor string // a profile of the engine is written there, or ""
@@ -169,9 +166,8 @@ func (n *netns) start(cmd *exec.Cmd) error { return n.inside(cmd.Start) }
 
 // attachment connects a container's namespace by one of the variants.
 type attachment struct {
-	pid     int // of the engine; 0 is none
-	threads bool
-	close   func()
+	pid   int // of the engine; 0 is none
+	close func()
 }
 
 // usage is the processor time of the engine and its threads so far, and its
@@ -393,12 +389,9 @@ func playEngine() error {
 	}
 	fmt.Println("ready")
 	_, _ = os.Stdin.Read(make([]byte, 1))
-	if os.Getenv("SBX_BENCH_STATS") != "" {
-		fmt.Fprintf(os.Stderr, "%+v\n", n.Stats())
-	}
 	return n.Close()
 }
 
 const publishedPort = "5301"
 
-var errNotHere = errors.New("not on this machine")
+var errNotHere = errors.New("no peer on the stage")

@@ -37,6 +37,7 @@ type bench struct {
 	root   string   // the same, unpacked
 	podman []string // how podman runs it here; nil when it does not
 	why    error    // why it does not
+	net    netOptions
 }
 
 // row is a line of the table.
