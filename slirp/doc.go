@@ -15,8 +15,9 @@
 //
 // The only TCP peer is the kernel of the container, over a link in memory that
 // nearly never loses. So a flow has no congestion control, no selective
-// acknowledgement and no queue for what comes out of order: what is lost is sent
-// again, by either side.
+// acknowledgement: what is lost is sent again, by either side. Only a veth pair
+// brings segments out of their order, when processors send at the same time; a few
+// are kept then.
 //
 // # Processes and namespaces
 //

@@ -62,6 +62,8 @@ type tcpFlow struct {
 
 	// From the container to the host.
 	next, edge uint32    // the next byte expected; how far the window was opened
+	gap        uint32    // where bytes were found missing last
+	early      []segment // what came before its turn
 	waiting    []segment // bytes that the host socket did not take
 	waits      int       // how many bytes
 
@@ -451,7 +453,10 @@ func (f *tcpFlow) close(l *loop, why error) {
 	for i := range f.waiting {
 		l.arena.free(f.waiting[i].buffer)
 	}
-	f.sent, f.waiting, f.waits = nil, nil, 0
+	for i := range f.early {
+		l.arena.free(f.early[i].buffer)
+	}
+	f.sent, f.waiting, f.early, f.waits = nil, nil, nil, 0
 	l.timers.remove(&f.timer)
 	if f.slot >= 0 {
 		l.forget(f.slot)

@@ -187,7 +187,8 @@ func (f *tcpFlow) takeData(l *loop, s *incoming) {
 		payload, seq = payload[old:], f.next
 	}
 	if seq != f.next || f.ended {
-		f.acknowledge(l) // at once, and for each: the container counts them
+		f.keepEarly(l, seq, payload, s.flags)
+		f.missing(l)
 		return
 	}
 	cut := int(f.edge - f.next)
@@ -203,13 +204,75 @@ func (f *tcpFlow) takeData(l *loop, s *incoming) {
 		if took < len(payload) {
 			return
 		}
+		if len(f.early) > 0 && !f.takeEarly(l) {
+			return
+		}
 	}
-	if s.flags&flagFIN != 0 {
+	if s.flags&flagFIN != 0 && len(f.early) == 0 {
 		f.next++
 		f.ended = true
 		f.endHost(l)
 		f.arm(l)
 	}
+}
+
+// missing tells the container that bytes before these were lost. Its kernel counts
+// acknowledgements and sends again at the third; a tun keeps the order, so that
+// there is no need to wait for further segments, of which there may be none.
+func (f *tcpFlow) missing(l *loop) {
+	times := 1
+	if f.gap != f.next && l.queue.kind == TUN {
+		f.gap, times = f.next, 4
+	}
+	for range times {
+		f.owes = true
+		f.acknowledge(l)
+	}
+}
+
+// maxEarly are the segments that one flow keeps out of their order.
+const maxEarly = 32
+
+// keepEarly keeps a segment that has overtaken others: what the container's
+// processors send through a veth pair at the same time comes in any order.
+func (f *tcpFlow) keepEarly(l *loop, seq uint32, payload []byte, flags byte) {
+	if l.queue.kind != Packet || f.ended || flags&flagFIN != 0 || len(payload) == 0 || len(f.early) >= maxEarly ||
+		seq+uint32(len(payload))-f.next > f.edge-f.next || l.arena.scarce(4) {
+		return
+	}
+	for _, e := range f.early {
+		if e.seq == seq {
+			return
+		}
+	}
+	if b := l.arena.fit(len(payload)); b != nil {
+		f.early = append(f.early, segment{buffer: b, n: copy(b.data, payload), seq: seq})
+	}
+}
+
+// takeEarly forwards what was kept and is next. It reports whether the flow goes on.
+func (f *tcpFlow) takeEarly(l *loop) bool {
+	for i := 0; i < len(f.early); i++ {
+		e := f.early[i]
+		if before(f.next, e.seq) {
+			continue
+		}
+		took, rest := 0, e.buffer.data[:0]
+		if done := int(f.next - e.seq); done < e.n {
+			rest = e.buffer.data[done:e.n]
+			took = f.forward(l, rest)
+		}
+		if f.state != open {
+			return false
+		}
+		l.arena.free(e.buffer)
+		f.early = append(f.early[:i], f.early[i+1:]...)
+		if took < len(rest) {
+			return true
+		}
+		i = -1 // another may be next now
+	}
+	return true
 }
 
 // forward writes payload to the host socket, straight from where it was read to,
