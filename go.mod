@@ -24,6 +24,8 @@ require (
 	golang.org/x/term v0.47.0
 )
 
+require github.com/moby/patternmatcher v0.6.1 // indirect
+
 require (
 	github.com/agext/levenshtein v1.2.3 // indirect
 	github.com/docker/go-units v0.5.0 // indirect

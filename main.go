@@ -7,6 +7,7 @@ package main
 import (
 	"os"
 
+	"sbx/build"
 	"sbx/cli"
 	"sbx/container"
 	"sbx/store"
@@ -21,6 +22,7 @@ func main() {
 		"copy":    store.CopyRole,
 		"diff":    store.DiffRole,
 		"archive": store.ArchiveRole,
+		"pack":    build.PackRole,
 	})
 	os.Exit(cli.Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
 }

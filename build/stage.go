@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -45,6 +46,9 @@ type stage struct {
 	count   int
 	cmdSet  bool
 
+	fromText string   // of its image, for progress
+	context  *Context // a named context's tree
+
 	// What evaluation makes of it, once done is closed.
 	done   chan struct{}
 	result snapshot
@@ -65,7 +69,8 @@ type step struct {
 	run      *runStep
 	copy     *copyStep
 	mkdir    *mkdirStep
-	empty    bool // evaluated, and without a layer
+	empty    bool      // evaluated, and without a layer
+	created  time.Time // when it was evaluated, in this build or an earlier one
 }
 
 // runStep is a RUN with everything expanded.

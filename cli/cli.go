@@ -65,6 +65,7 @@ func commands() []command {
 		stopCommand(),
 		unpauseCommand(),
 		waitCommand(),
+		buildCommand(),
 		psCommand(),
 		pullCommand(),
 		imagesCommand(),
@@ -75,6 +76,8 @@ func commands() []command {
 		pushCommand(),
 		searchCommand(),
 
+		builderGroup(),
+		buildxGroup(),
 		containerGroup(),
 		imageGroup(),
 		manifestGroup(),

@@ -31,6 +31,7 @@ func imageGroup() command {
 	return command{name: "image", summary: "Manage images", commands: []command{
 		historyCommand(),
 		importCommand(),
+		buildCommand(),
 		inspectTypeCommand(typeImage, "IMAGE", "images"),
 		loadCommand(),
 		renamed(imagesCommand(), "ls", "list"),

@@ -36,6 +36,7 @@ type Options struct {
 	ReadOnly    bool
 	Init        bool
 	AutoRemove  bool
+	step        bool // it is a step of a build, see CreateStep
 	Restart     RestartPolicy
 	Log         LogConfig
 	Health      *HealthCheck // nil: the image's
@@ -135,6 +136,7 @@ type Config struct {
 	// RootEmulation is as it was asked for, see Container.RootEmulation.
 	RootEmulation fakeroot.Mode `json:"rootEmulation,omitzero"`
 	KeepID        bool          `json:"keepID,omitempty"` // the user's one ID is Identity
+	Step          bool          `json:"step,omitempty"`   // of a build: it is listed nowhere
 	Refused       string        `json:"refused,omitempty"`
 	Advice        string        `json:"advice,omitempty"`
 }

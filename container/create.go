@@ -198,7 +198,7 @@ func (h *Home) configure(b Base, o Options) (*Config, error) {
 		RootDir: b.Dir, Lower: b.Lower, BaseMounts: b.Mounts, Mounts: o.Mounts,
 		Hostname: o.Hostname, Domainname: o.Domainname,
 		User: or(o.User, image.User), WorkingDir: or(o.WorkingDir, image.WorkingDir, "/"), StopSignal: or(o.StopSignal, image.StopSignal, "SIGTERM"),
-		Network: o.Network, Networking: o.Networking, TTY: o.TTY, OpenStdin: o.OpenStdin, StdinOnce: o.StdinOnce, ReadOnly: o.ReadOnly, Init: o.Init, AutoRemove: o.AutoRemove,
+		Network: o.Network, Networking: o.Networking, TTY: o.TTY, OpenStdin: o.OpenStdin, StdinOnce: o.StdinOnce, ReadOnly: o.ReadOnly, Init: o.Init, AutoRemove: o.AutoRemove, Step: o.step,
 		Refused: b.Refused, Advice: b.Advice, Log: o.Log, Restart: o.Restart, StopTimeout: o.StopTimeout,
 		Health:        o.Health,
 		RootEmulation: o.RootEmulation, KeepID: o.KeepID,

@@ -33,7 +33,7 @@ func (h *Home) heal(ctx context.Context) {
 			_ = h.Store.RemoveTree(ctx, filepath.Join(h.dir, name))
 		case isID(name):
 			c, err := h.load(name)
-			if err == nil && c.Config.AutoRemove && c.State.Status == Exited {
+			if err == nil && (c.Config.AutoRemove && c.State.Status == Exited || c.abandoned()) {
 				c.discard(ctx)
 			}
 		}
@@ -49,7 +49,7 @@ func (c *Container) discard(ctx context.Context) {
 	}
 	l := lock{fd}
 	defer l.release()
-	if now, err := c.home.load(c.Config.ID); err == nil && now.State.Status == Exited {
+	if now, err := c.home.load(c.Config.ID); err == nil && (now.State.Status == Exited || now.abandoned()) {
 		_ = c.remove(ctx)
 	}
 }

@@ -55,7 +55,9 @@ type Container struct {
 	State  State
 	home   *Home
 	dir    string
-	fresh  bool // just made by this process, so that the record is what is here
+	fresh  bool     // just made by this process, so that the record is what is here
+	step   *Step    // of a build
+	maker  *os.File // held as long as the maker of a step lives
 }
 
 // ID is the container's identifier, 64 hexadecimal digits.
@@ -116,6 +118,9 @@ func (h *Home) List() ([]*Container, error) {
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list containers: %w", err)
+		}
+		if c.Config.Step {
+			continue
 		}
 		list = append(list, c)
 	}

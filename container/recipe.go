@@ -20,6 +20,7 @@ type start struct {
 	dir    string // the container's own directory
 	stage  string // a directory to mount on, see makeStage
 	files  []hostFile
+	step   *Step // of a build, or nil
 	filter *seccomp.Program
 	// emulation is nil where IDs are what they seem.
 	emulation *emulation
@@ -132,6 +133,7 @@ func (s *start) containerProgram() *userns.Prog {
 	for _, m := range sorted(c.Mounts) {
 		r.mount(m)
 	}
+	r.stepMounts()
 	r.hide()
 	if c.ReadOnly {
 		r.remountReadOnly(".", 0)

@@ -124,6 +124,9 @@ func (c *Container) remove(ctx context.Context) error {
 	if err := c.home.dropName(c.Config.Name, c.Config.ID); err != nil {
 		return err
 	}
+	if c.maker != nil {
+		defer c.maker.Close()
+	}
 	trash := filepath.Join(c.home.dir, trashPrefix+c.Config.ID)
 	if err := os.Rename(c.dir, trash); err != nil {
 		return err

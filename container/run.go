@@ -136,6 +136,7 @@ func (c *Container) clone(ctx context.Context, l *link, s *attachment, caught <-
 	}
 	defer high.close()
 	st := newStart(&c.Config, net.state, c.dir, c.home.dir, filter)
+	st.forStep(c.step)
 	st.size, st.control, st.descriptors = s.size(), high.other(0), high.descriptors()
 	if st.emulation, err = newEmulation(&c.Config, c.home.Features, c.dir); err != nil {
 		return nil, err
@@ -175,7 +176,7 @@ type greeting struct {
 func (c *Container) greeting(s *attachment, p *pipes) (greeting, error) {
 	g := greeting{hello: hello{
 		ID: c.Config.ID, Name: c.Config.Name, Home: c.home.dir, Here: c.home.here,
-		TTY: c.Config.TTY, AutoRemove: c.Config.AutoRemove, Tied: c.Config.AutoRemove && (s.Output || s.Input || s.Errors),
+		TTY: c.Config.TTY, AutoRemove: c.Config.AutoRemove, Tied: c.Config.Step || c.Config.AutoRemove && (s.Output || s.Input || s.Errors),
 		Refused: c.Config.Refused, Log: c.Config.Log, Restart: c.Config.Restart, Health: c.Config.Health.isOn(),
 	}}
 	if c.Config.AutoRemove {

@@ -27,6 +27,7 @@ type stream struct {
 	// remember makes the first answer set state: without a digest, pieces of two files
 	// must not be joined.
 	remember bool
+	modified string // Last-Modified of the last answer
 
 	at       int64 // the next byte to return
 	body     io.ReadCloser
@@ -169,6 +170,7 @@ func (s *stream) header() http.Header {
 // accept decides what to do with a response: skip that many bytes of it, or ask again
 // for the whole, or give up.
 func (s *stream) accept(resp *http.Response) (skip int64, again bool, err error) {
+	s.modified = resp.Header.Get("Last-Modified")
 	ranged := resp.Request.Header.Get("Range") != ""
 	total := resp.ContentLength
 	switch resp.StatusCode {

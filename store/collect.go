@@ -72,6 +72,9 @@ func (s *Store) mark(entries []entry, keep Roots) (needed map[reference.Digest]b
 			complete = false
 		}
 	}
+	if err := s.markSteps(needed); err != nil {
+		return nil, false, err
+	}
 	return needed, complete, s.leased(needed)
 }
 

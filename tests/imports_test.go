@@ -20,7 +20,7 @@ var graph = []struct {
 	to   []string
 	why  string
 }{
-	{"sbx", []string{"sbx/cli", "sbx/container", "sbx/store", "sbx/userns"}, "main has the role table and calls cli.Main; nothing else"},
+	{"sbx", []string{"sbx/build", "sbx/cli", "sbx/container", "sbx/store", "sbx/userns"}, "main has the role table and calls cli.Main; nothing else"},
 	{"sbx/cli", []string{"sbx/bases", "sbx/build", "sbx/container", "sbx/fetch", "sbx/reference", "sbx/store", "sbx/userns"}, "a command calls one function and prints; it hands what fetch brings to store"},
 	{"sbx/build", []string{"sbx/container", "sbx/overlay", "sbx/reference", "sbx/store", "sbx/userns"}, "steps run in containers and become layers of the store; what has a URL is brought by cli"},
 	{"sbx/bases", []string{"sbx/container", "sbx/fetch"}, "a base is made for a container, out of this machine or of a download"},

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"crypto/sha256"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"golang.org/x/sys/unix"
+
+	"sbx/container"
+)
+
+// The directories of `RUN --mount=type=cache` stand in cache/mounts/KEY/HASH/N of
+// the store: KEY is the rung, HASH of the cache's ID, N a number for caches that
+// are private. Beside the tree stands "lock": shared caches are used under a
+// shared flock, locked and private ones under an exclusive one. Its time says when
+// the cache was last used.
+
+const (
+	mountsDir = "mounts"
+	cacheTree = "tree"
+	cacheLock = "lock"
+
+	maxPrivate = 64
+)
+
+// cache mounts a directory that outlives the build.
+func (m *stepMounts) cache(ctx context.Context, mount *instructions.Mount) error {
+	id := mount.CacheID
+	if id == "" {
+		id = path.Clean(mount.Target)
+	}
+	sum := sha256.Sum256([]byte(id))
+	parent := filepath.Join(CacheDir(m.b.home.Store), mountsDir, m.b.home.Store.Rung().Key(), hex.EncodeToString(sum[:]))
+	dir, lock, err := m.takeCache(ctx, parent, mount.CacheSharing)
+	if err != nil {
+		return fmt.Errorf("cache %s: %w", id, err)
+	}
+	m.held = append(m.held, lock)
+	now := time.Now()
+	_ = os.Chtimes(filepath.Join(dir, cacheLock), now, now)
+	root := filepath.Join(dir, cacheTree)
+	if err := m.fillCache(ctx, root, mount); err != nil {
+		return fmt.Errorf("cache %s: %w", id, err)
+	}
+	if mount.Source != "" {
+		root = filepath.Join(root, path.Clean("/"+mount.Source))
+	}
+	m.mounts = append(m.mounts, container.Mount{Type: container.Bind, Source: root, Target: m.run.absolute(mount.Target), ReadOnly: mount.ReadOnly})
+	return nil
+}
+
+// takeCache locks a cache's directory as its sharing asks. A private one that is
+// in use is passed over for the next.
+func (m *stepMounts) takeCache(ctx context.Context, parent string, sharing instructions.ShareMode) (string, *os.File, error) {
+	for n := range maxPrivate {
+		dir := filepath.Join(parent, strconv.Itoa(n))
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return "", nil, err
+		}
+		how := unix.LOCK_SH
+		switch sharing {
+		case instructions.MountSharingLocked:
+			how = unix.LOCK_EX
+		case instructions.MountSharingPrivate:
+			how = unix.LOCK_EX | unix.LOCK_NB
+		}
+		f, err := lockCache(ctx, filepath.Join(dir, cacheLock), how)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			continue
+		}
+		return dir, f, err
+	}
+	return "", nil, errNoCacheDir
+}
+
+// lockCache opens and locks a file. The wait ends with ctx.
+func lockCache(ctx context.Context, name string, how int) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	got := make(chan error, 1)
+	go func() {
+		for {
+			err := unix.Flock(int(f.Fd()), how)
+			if !errors.Is(err, unix.EINTR) {
+				got <- err
+				return
+			}
+		}
+	}()
+	select {
+	case err := <-got:
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		return f, nil
+	case <-ctx.Done():
+		go func() {
+			<-got //nolint:errcheck // the lock goes with the file
+			f.Close()
+		}()
+		return nil, ctx.Err()
+	}
+}
+
+// fillCache makes the tree of a cache that is new, of what its mount comes from.
+func (m *stepMounts) fillCache(ctx context.Context, root string, mount *instructions.Mount) error {
+	if _, err := os.Lstat(root); err == nil {
+		return nil
+	}
+	mode := os.FileMode(0o755)
+	if mount.Mode != nil {
+		mode = os.FileMode(*mount.Mode) & os.ModePerm
+	}
+	making := root + ".making"
+	if err := m.b.home.Store.RemoveTree(ctx, making); err != nil {
+		return err
+	}
+	if err := os.Mkdir(making, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if mount.From != "" && mount.From != scratch {
+		from, err := m.treeOf(ctx, mount)
+		if err != nil {
+			return err
+		}
+		job := m.b.newJob("/")
+		job.From, job.Sources = from, []packSource{{Path: "/", Exact: true}}
+		if err := m.b.copyOut(ctx, making, job); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(making, mode); err != nil {
+		return err
+	}
+	err := os.Rename(making, root)
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+		return m.b.home.Store.RemoveTree(ctx, making) // another has just made it
+	}
+	return err
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"sbx/store"
+)
+
+// GitContext is a repository, URL#ref:subdirectory, cloned by the host's git: the
+// one program of the host that a build runs.
+func GitContext(ctx context.Context, st *store.Store, url string) (Context, error) {
+	var c Context
+	c.temp, _ = newTempDir(st)
+	dir, err := c.temp.dir()
+	if err == nil {
+		err = clone(ctx, dir, url, false)
+	}
+	if err != nil {
+		c.Close()
+		return Context{}, err
+	}
+	sub := parseGit(url).subdir
+	if sub != "" {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			c.Close()
+			return Context{}, err
+		}
+		defer root.Close()
+		fi, err := root.Stat(sub)
+		if err != nil || !fi.IsDir() {
+			c.Close()
+			return Context{}, fmt.Errorf("clone %s: there is no directory %s in it", url, sub)
+		}
+		resolved, err := filepath.EvalSymlinks(filepath.Join(dir, sub))
+		if err != nil {
+			c.Close()
+			return Context{}, err
+		}
+		dir = resolved
+	}
+	c.tree = tree{Lower: []string{dir}, Plain: true}
+	return c, nil
+}
+
+// clone puts the files of a repository at a ref into dir, with .git only if it is
+// to be kept. No more history is fetched than is needed.
+func clone(ctx context.Context, dir, url string, keep bool) error {
+	ref := parseGit(url)
+	if strings.HasPrefix(ref.ref, "-") || strings.HasPrefix(ref.remote, "-") {
+		return fmt.Errorf("clone %s: strange name", url)
+	}
+	want := ref.ref
+	if want == "" {
+		want = "HEAD"
+	}
+	err := git(ctx, dir, "init", "-q", ".")
+	if err == nil {
+		err = git(ctx, dir, "remote", "add", "origin", ref.remote)
+	}
+	if err == nil {
+		if err = git(ctx, dir, "fetch", "-q", "--depth", "1", "origin", want); err == nil {
+			err = git(ctx, dir, "checkout", "-q", "--detach", "FETCH_HEAD")
+		} else if ref.ref != "" {
+			// Not every server sends a commit that no branch names.
+			if err2 := git(ctx, dir, "fetch", "-q", "--tags", "origin"); err2 == nil {
+				err = git(ctx, dir, "checkout", "-q", "--detach", want)
+			}
+		}
+	}
+	if err == nil {
+		if _, statErr := os.Lstat(filepath.Join(dir, ".gitmodules")); statErr == nil {
+			err = git(ctx, dir, "submodule", "update", "-q", "--init", "--recursive", "--depth", "1")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("clone %s: %w", url, err)
+	}
+	if !keep {
+		return os.RemoveAll(filepath.Join(dir, ".git"))
+	}
+	return nil
+}
+
+func git(ctx context.Context, dir string, args ...string) error {
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir = dir
+	// It asks nobody: whatever it needs stands in the user's configuration.
+	for _, e := range os.Environ() {
+		// A git that runs us, in a hook, may have said which repository is meant.
+		if name, _, _ := strings.Cut(e, "="); !strings.HasPrefix(name, "GIT_") || strings.HasPrefix(name, "GIT_SSH") || strings.HasPrefix(name, "GIT_CONFIG") {
+			cmd.Env = append(cmd.Env, e)
+		}
+	}
+	cmd.Env = append(cmd.Env, "GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=https:http:ssh:git:file", "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, exec.ErrNotFound) {
+		return &noGitError{}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if text := strings.TrimSpace(string(bytes.ToValidUTF8(out, []byte("?")))); text != "" {
+		err = errors.New(strings.ReplaceAll(text, "\n", "; "))
+	}
+	return fmt.Errorf("git %s: %w", args[0], err)
+}
+
+// noGitError says that git is not installed.
+type noGitError struct{}
+
+func (e *noGitError) Error() string { return "run git: not found" }
+
+// Hint says what to do.
+func (e *noGitError) Hint() string {
+	return "install git, or clone the repository yourself and name its directory"
+}
