@@ -60,9 +60,9 @@ type hostConfigRecord struct {
 	NetworkMode     string
 	PortBindings    map[string][]portRecord
 	PublishAllPorts bool
-	Dns             []string
-	DnsOptions      []string
-	DnsSearch       []string
+	DNS             []string `json:"Dns"`
+	DNSOptions      []string `json:"DnsOptions"`
+	DNSSearch       []string `json:"DnsSearch"`
 	ExtraHosts      []string
 	RestartPolicy   restartRecord
 	AutoRemove      bool
@@ -165,7 +165,7 @@ func newContainerRecord(c *container.Container) *containerRecord {
 			StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 		},
 		HostConfig: hostConfigRecord{
-			LogConfig: logConfigRecord{Type: "none", Config: map[string]string{}}, NetworkMode: cfg.Network, PortBindings: portBindings(c), PublishAllPorts: cfg.Networking.PublishAll, Dns: cfg.Networking.DNS, DnsOptions: cfg.Networking.DNSOptions, DnsSearch: cfg.Networking.DNSSearch, ExtraHosts: cfg.Networking.AddHosts,
+			LogConfig: logConfigRecord{Type: "none", Config: map[string]string{}}, NetworkMode: cfg.Network, PortBindings: portBindings(c), PublishAllPorts: cfg.Networking.PublishAll, DNS: cfg.Networking.DNS, DNSOptions: cfg.Networking.DNSOptions, DNSSearch: cfg.Networking.DNSSearch, ExtraHosts: cfg.Networking.AddHosts,
 			RestartPolicy: restartRecord{Name: "no"}, AutoRemove: cfg.AutoRemove, ReadonlyRootfs: cfg.ReadOnly, Init: cfg.Init,
 		},
 		Rung: cfg.Rung.Name,

@@ -62,6 +62,9 @@ func (o *resetOptions) run(ctx context.Context, c *client, _ []string) error {
 			return err
 		}
 	}
+	if err := home.RemoveNetworks(); err != nil {
+		return err
+	}
 	if scratch := home.Features.Scratch; scratch != "" {
 		if err := home.Store.RemoveTree(ctx, scratch); err != nil {
 			return err

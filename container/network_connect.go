@@ -154,3 +154,6 @@ func (h *Home) PruneNetworks(matches func(*UserNetwork) bool) ([]string, error) 
 	}
 	return removed, failed
 }
+
+// RemoveNetworks removes every network, when nothing of the home is to stay.
+func (h *Home) RemoveNetworks() error { return os.RemoveAll(h.networksDir()) }

@@ -4,7 +4,6 @@ package container
 
 import (
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -91,7 +90,7 @@ func (l *localNames) visit(member func(*Member) (enough bool)) {
 	for _, dir := range l.networks() {
 		n := &UserNetwork{dir: filepath.Dir(dir)}
 		members, err := n.Members()
-		if err != nil && !os.IsNotExist(err) {
+		if err != nil {
 			continue
 		}
 		for i := range members {

@@ -15,7 +15,6 @@ var (
 	multicast4  = netip.MustParsePrefix("224.0.0.0/4")     // RFC 1112
 	reserved4   = netip.MustParsePrefix("240.0.0.0/4")     // RFC 1112; 255.255.255.255 in it
 	compatible6 = netip.MustParsePrefix("::/96")           // RFC 4291 2.5.5.1, with :: and ::1 in it
-	mapped6     = netip.MustParsePrefix("::ffff:0:0/96")   // RFC 4291 2.5.5.2
 	translated6 = netip.MustParsePrefix("::ffff:0:0:0/96") // RFC 2765, IPv4-translated
 	nat64       = netip.MustParsePrefix("64:ff9b::/96")    // RFC 6052
 	nat64Local  = netip.MustParsePrefix("64:ff9b:1::/48")  // RFC 8215
