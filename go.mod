@@ -24,7 +24,9 @@ require (
 	golang.org/x/term v0.47.0
 )
 
-require github.com/moby/patternmatcher v0.6.1 // indirect
+require github.com/moby/patternmatcher v0.6.1
+
+require pault.ag/go/debian v0.19.0
 
 require (
 	github.com/agext/levenshtein v1.2.3 // indirect

@@ -182,6 +182,21 @@ var rootDirectories = []struct {
 	mode int64
 }{{"dev", 0o755}, {"proc", 0o555}, {"sys", 0o555}, {"tmp", 0o1777}}
 
+// Date is the time of the newest file of the collection, and not later than
+// latest, unless that is zero.
+func (c *Collection) Date(latest time.Time) time.Time {
+	var date time.Time
+	for _, fi := range c.tree.entries {
+		if t := fi.ModTime(); fi.Mode().IsRegular() && t.After(date) {
+			date = t
+		}
+	}
+	if !latest.IsZero() && date.After(latest) {
+		date = latest
+	}
+	return date.UTC().Truncate(time.Second)
+}
+
 // WriteTar writes the collection as the tar of a root filesystem, owned by root,
 // with every entry once and in order. No time is later than latest, unless that
 // is zero. Two collections of the same files are the same bytes.

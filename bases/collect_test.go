@@ -205,6 +205,12 @@ func TestCollectTar(t *testing.T) {
 	}
 	var first, second bytes.Buffer
 	latest := time.Unix(1000, 0)
+	if date := c.Date(latest); !date.Equal(latest) {
+		t.Errorf("date %v", date)
+	}
+	if date := c.Date(time.Time{}); time.Since(date) > time.Hour {
+		t.Errorf("date %v, want that of the newest file", date)
+	}
 	if err := errors.Join(c.WriteTar(&first, latest), c.WriteTar(&second, latest)); err != nil {
 		t.Fatal(err)
 	}

@@ -6,11 +6,14 @@
 //
 //	Host    -> a directory of links, mount points and a copy of /etc -> container.Base
 //	Collect -> programs, their interpreters and libraries            -> the tar of a root filesystem
+//	Bootstrap: release, verified -> packages, chosen -> their files, a layer -> configured in a container, a second
 //
 // # Invariants
 //
 // What is made is kept under a fingerprint of what it was made of, complete or
 // not there at all. The host's own files are only read, and mounted read-only.
+//
+// Nothing that a mirror sends is used before a key that is trusted has proved it.
 //
 // # Never
 //

@@ -305,7 +305,7 @@ func (c *client) openFile(ctx context.Context, url string) (*fetch.File, error) 
 	if err != nil {
 		return nil, err
 	}
-	return fetch.OpenFile(ctx, url, options)
+	return fetch.OpenFile(ctx, url, 0, options)
 }
 
 // images finds or fetches base images.

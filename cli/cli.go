@@ -85,6 +85,7 @@ func commands() []command {
 		networkGroup(),
 		volumeGroup(),
 
+		bootstrapCommand(),
 		collectCommand(),
 		commitCommand(), diffCommand(), exportCommand(), historyCommand(), importCommand(), loadCommand(), saveCommand(), tagCommand(),
 		doctorCommand(),

@@ -85,7 +85,8 @@ func (o *collectOptions) run(ctx context.Context, c *client, operands []string) 
 // importCollection makes the image. Its command is the collection's shell, or
 // else its first program.
 func importCollection(ctx context.Context, st *store.Store, ref reference.Ref, collection *bases.Collection, latest time.Time) (store.Image, error) {
-	config := ocispec.Image{Platform: fetch.DefaultPlatform(), Config: ocispec.ImageConfig{Cmd: collection.Command}}
+	date := collection.Date(latest)
+	config := ocispec.Image{Created: &date, Platform: fetch.DefaultPlatform(), Config: ocispec.ImageConfig{Cmd: collection.Command}}
 	r, w := io.Pipe()
 	defer r.Close()
 	go func() { w.CloseWithError(collection.WriteTar(w, latest)) }()

@@ -25,9 +25,11 @@ type File struct {
 // Close ends the connection.
 func (f *File) Close() error { return f.close() }
 
-// OpenFile asks for the file at an http(s) URL. It goes on where it was when a
-// connection ends early, and lives as long as ctx. Errors are *Error.
-func OpenFile(ctx context.Context, location string, o Options) (*File, error) {
+// OpenFile asks for the file at an http(s) URL, from offset on. It goes on where
+// it was when a connection ends early, and lives as long as ctx. Nothing is
+// verified: the caller knows what the file is to be. Errors are *Error; one for a
+// file that is not there has Status 404.
+func OpenFile(ctx context.Context, location string, offset int64, o Options) (*File, error) {
 	o = o.withDefaults()
 	u, err := url.Parse(location)
 	if err != nil || u.Hostname() == "" || !isURL(location) {
@@ -43,7 +45,7 @@ func OpenFile(ctx context.Context, location string, o Options) (*File, error) {
 		return nil, &Error{Op: op, Cause: err}
 	}
 	fail := func(err error) error { return explain(op, u.Host, reference.Ref{}, err) }
-	s := &stream{ctx: ctx, client: c, url: u, size: -1, remember: true}
+	s := &stream{ctx: ctx, client: c, url: u, at: offset, size: -1, remember: offset == 0}
 	closing := func() error {
 		defer c.close()
 		return s.Close()

@@ -23,7 +23,7 @@ var graph = []struct {
 	{"sbx", []string{"sbx/build", "sbx/cli", "sbx/container", "sbx/store", "sbx/userns"}, "main has the role table and calls cli.Main; nothing else"},
 	{"sbx/cli", []string{"sbx/bases", "sbx/build", "sbx/container", "sbx/fetch", "sbx/reference", "sbx/store", "sbx/userns"}, "a command calls one function and prints; it hands what fetch brings to store"},
 	{"sbx/build", []string{"sbx/container", "sbx/overlay", "sbx/reference", "sbx/store", "sbx/userns"}, "steps run in containers and become layers of the store; what has a URL is brought by cli"},
-	{"sbx/bases", []string{"sbx/container", "sbx/fetch"}, "a base is made for a container, out of this machine or of a download"},
+	{"sbx/bases", []string{"sbx/container", "sbx/fetch", "sbx/overlay", "sbx/reference", "sbx/store"}, "a base is made for a container, out of this machine or of a download, and becomes an image"},
 	{"sbx/container", []string{"sbx/fakeroot", "sbx/overlay", "sbx/reference", "sbx/seccomp", "sbx/slirp", "sbx/store", "sbx/userns"}, "a container stacks what store has unpacked, in namespaces, behind a filter"},
 	{"sbx/store", []string{"sbx/overlay", "sbx/reference", "sbx/userns"}, "layers are unpacked by overlay, as mapped root in a role"},
 	{"sbx/fetch", []string{"sbx/reference"}, "fetch brings bytes; where they go is store's"},

@@ -155,7 +155,7 @@ func probeMirror() error {
 
 func probeRegistry() error { return onPath("docker-registry") }
 
-func probePeers() error { return onPath("skopeo", "bwrap", "podman") }
+func probePeers() error { return onPath("skopeo", "bwrap", "podman", "gpg") }
 
 func onPath(programs ...string) error {
 	for _, p := range programs {
