@@ -16,13 +16,14 @@ import (
 
 func main() {
 	userns.Dispatch(map[string]userns.Role{
-		"monitor": container.Monitor,
-		"unpack":  store.UnpackRole,
-		"remove":  store.RemoveRole,
-		"copy":    store.CopyRole,
-		"diff":    store.DiffRole,
-		"archive": store.ArchiveRole,
-		"pack":    build.PackRole,
+		"monitor":  container.Monitor,
+		"unpack":   store.UnpackRole,
+		"remove":   store.RemoveRole,
+		"copy":     store.CopyRole,
+		"transfer": container.Transfer,
+		"diff":     store.DiffRole,
+		"archive":  store.ArchiveRole,
+		"pack":     build.PackRole,
 	})
 	os.Exit(cli.Main(os.Args, os.Stdin, os.Stdout, os.Stderr))
 }

@@ -88,13 +88,17 @@ func commands() []command {
 		bootstrapCommand(),
 		collectCommand(),
 		commitCommand(), diffCommand(), exportCommand(), historyCommand(), importCommand(), loadCommand(), saveCommand(), tagCommand(),
+		cpCommand(),
 		doctorCommand(),
 		eventsCommand(),
 		inspectCommand(),
 		portCommand(),
+		renameCommand(),
 		rmCommand(),
 		rmiCommand(),
+		statsCommand(),
 		topCommand(),
+		updateCommand(),
 	}
 }
 

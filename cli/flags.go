@@ -27,6 +27,7 @@ type containerFlags struct {
 	image                      imageFlags
 	network                    networkFlags
 	identity                   identityFlags
+	resources                  resourceFlags
 	unmet                      unmet
 }
 
@@ -68,6 +69,7 @@ func (f *containerFlags) options() []option {
 	}
 	shown = append(shown, f.network.options()...)
 	shown = append(shown, f.identity.options()...)
+	shown = append(shown, f.resources.options()...)
 	slices.SortStableFunc(shown, func(a, b option) int { return strings.Compare(a.name, b.name) })
 	return append(shown, f.unmet.options()...)
 }
@@ -110,8 +112,10 @@ func (f *containerFlags) container(c *client, args []string) (container.Options,
 	if o.Labels, err = labels(f.labelFiles, f.labels); err != nil {
 		return o, err
 	}
-	o.Mounts, err = f.allMounts()
-	return o, err
+	if o.Mounts, err = f.allMounts(); err != nil {
+		return o, err
+	}
+	return o, f.resources.apply(c, &o, &f.unmet)
 }
 
 // allMounts reads -v, --mount and --tmpfs. Two mounts on one target are an error,

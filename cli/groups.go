@@ -7,6 +7,7 @@ func containerGroup() command {
 	return command{name: "container", summary: "Manage containers", commands: []command{
 		attachCommand(),
 		commitCommand(),
+		cpCommand(),
 		createCommand(),
 		diffCommand(),
 		execCommand(),
@@ -16,12 +17,17 @@ func containerGroup() command {
 		renamed(psCommand(), "ls", "ps", "list"),
 		pauseCommand(),
 		portCommand(),
+		containerPruneCommand(),
+		renameCommand(),
 		restartCommand(),
 		renamed(rmCommand(), "rm", "remove"),
 		runCommand(),
 		startCommand(),
+		statsCommand(),
 		stopCommand(),
+		topCommand(),
 		unpauseCommand(),
+		updateCommand(),
 		waitCommand(),
 	}}
 }
@@ -50,6 +56,7 @@ func systemGroup() command {
 		dfCommand(),
 		eventsCommand(),
 		infoCommand(),
+		systemPruneCommand(),
 		resetCommand(),
 	}}
 }

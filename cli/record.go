@@ -35,6 +35,7 @@ type containerRecord struct {
 	HostConfig      hostConfigRecord
 	Rung            string
 	RootEmulation   string
+	LimitsEnforced  map[string]string // how each limit is held: enforced, approximate, none
 	Mounts          []mountRecord
 	Config          configRecord
 	NetworkSettings networkRecord
@@ -75,6 +76,73 @@ type hostConfigRecord struct {
 	SecurityOpt     []string
 	Tmpfs           map[string]string `json:",omitempty"`
 	Init            bool
+
+	Annotations       map[string]string `json:",omitempty"`
+	CgroupnsMode      string
+	IpcMode           string
+	PidMode           string
+	UTSMode           string
+	GroupAdd          []string
+	ShmSize           int64
+	Sysctls           map[string]string `json:",omitempty"`
+	OomScoreAdj       int
+	Memory            int64
+	MemoryReservation int64
+	MemorySwap        int64
+	NanoCpus          int64
+	CPUShares         int64  `json:"CpuShares"`
+	CPUSet            string `json:"CpusetCpus"`
+	PidsLimit         int64
+	Ulimits           []ulimitRecord
+	Devices           []deviceRecord
+}
+
+type ulimitRecord struct {
+	Name string
+	Hard int64
+	Soft int64
+}
+
+type deviceRecord struct {
+	PathOnHost        string
+	PathInContainer   string
+	CgroupPermissions string
+}
+
+// bounds fills in what the container may use and do.
+func (h *hostConfigRecord) bounds(c *container.Config) {
+	l, p := &c.Limits, &c.Privileges
+	h.Annotations, h.Sysctls, h.GroupAdd = c.Annotations, p.Sysctls, p.GroupAdd
+	h.CapAdd, h.CapDrop, h.Privileged, h.SecurityOpt = p.CapAdd, p.CapDrop, p.Privileged, p.Options
+	h.CgroupnsMode, h.IpcMode, h.UTSMode = "private", "private", ""
+	switch {
+	case p.HostIPC:
+		h.IpcMode = "host"
+	case p.NoShm:
+		h.IpcMode = "none"
+	}
+	if p.HostUTS {
+		h.UTSMode = "host"
+	}
+	if p.HostCgroup {
+		h.CgroupnsMode = "host"
+	}
+	if h.ShmSize = l.ShmSize; h.ShmSize == 0 {
+		h.ShmSize = 64 << 20
+	}
+	h.OomScoreAdj, h.Memory, h.MemoryReservation, h.MemorySwap = l.OOMScoreAdj, l.Memory, l.MemoryReservation, l.MemorySwap
+	h.NanoCpus, h.CPUShares, h.CPUSet, h.PidsLimit = l.NanoCPUs, l.CPUShares, l.CPUSet, l.PidsLimit()
+	h.Ulimits, h.Devices = []ulimitRecord{}, []deviceRecord{}
+	for _, u := range l.Ulimits {
+		h.Ulimits = append(h.Ulimits, ulimitRecord{u.Name, u.Hard, u.Soft})
+	}
+	for _, d := range p.Devices {
+		mode := "rwm"
+		if d.ReadOnly {
+			mode = "r"
+		}
+		h.Devices = append(h.Devices, deviceRecord{d.Source, d.Target, mode})
+	}
 }
 
 type hostMountRecord struct {
@@ -161,7 +229,7 @@ func newContainerRecord(c *container.Container) *containerRecord {
 	r := &containerRecord{
 		ID: c.ID(), Created: stamp(cfg.Created), Args: []string{}, Image: cfg.ImageID, Name: "/" + cfg.Name, Driver: cfg.Root, Platform: "linux",
 		State: stateRecord{
-			Status: string(s.Status), Running: s.Status.IsAlive(), Paused: s.Status == container.Paused, Restarting: s.Status == container.Restarting, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
+			Status: string(s.Status), Running: s.Status.IsAlive(), Paused: s.Status == container.Paused, Restarting: s.Status == container.Restarting, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error, OOMKilled: s.OOMKilled,
 			StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 		},
 		HostConfig: hostConfigRecord{
@@ -178,6 +246,8 @@ func newContainerRecord(c *container.Container) *containerRecord {
 		NetworkSettings: newNetworkRecord(c),
 	}
 	r.RootEmulation, _ = c.RootEmulation()
+	r.LimitsEnforced = cfg.Limits.Enforcement()
+	r.HostConfig.bounds(cfg)
 	if cfg.KeepID {
 		r.HostConfig.UsernsMode = "keep-id"
 	}

@@ -37,6 +37,9 @@ type Options struct {
 	Init        bool
 	AutoRemove  bool
 	step        bool // it is a step of a build, see CreateStep
+	Limits      Limits
+	Privileges  Privileges
+	Annotations map[string]string
 	Restart     RestartPolicy
 	Log         LogConfig
 	Health      *HealthCheck // nil: the image's
@@ -134,11 +137,14 @@ type Config struct {
 	Health      *HealthCheck      `json:"health,omitempty"`
 	StopTimeout *int              `json:"stopTimeout,omitempty"`
 	// RootEmulation is as it was asked for, see Container.RootEmulation.
-	RootEmulation fakeroot.Mode `json:"rootEmulation,omitzero"`
-	KeepID        bool          `json:"keepID,omitempty"` // the user's one ID is Identity
-	Step          bool          `json:"step,omitempty"`   // of a build: it is listed nowhere
-	Refused       string        `json:"refused,omitempty"`
-	Advice        string        `json:"advice,omitempty"`
+	RootEmulation fakeroot.Mode     `json:"rootEmulation,omitzero"`
+	KeepID        bool              `json:"keepID,omitempty"` // the user's one ID is Identity
+	Step          bool              `json:"step,omitempty"`   // of a build: it is listed nowhere
+	Limits        Limits            `json:"limits,omitzero"`
+	Privileges    Privileges        `json:"privileges,omitzero"`
+	Annotations   map[string]string `json:"annotations,omitempty"`
+	Refused       string            `json:"refused,omitempty"`
+	Advice        string            `json:"advice,omitempty"`
 }
 
 // Command is the program and its arguments: entrypoint, then command.

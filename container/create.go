@@ -79,6 +79,7 @@ func (h *Home) Create(ctx context.Context, b Base, o Options) (*Container, error
 		_ = h.RemoveAnonymous(context.WithoutCancel(ctx), c.Config.Mounts)
 		return nil, err
 	}
+	c.record("create", nil)
 	return c, nil
 }
 
@@ -237,6 +238,13 @@ func (h *Home) configure(b Base, o Options) (*Config, error) {
 	}
 	var err error
 	if c.Identity, err = lookUpUser(c.User, b.Lower); err != nil {
+		return nil, err
+	}
+	if err = c.Identity.addGroups(o.Privileges.GroupAdd, b.Lower); err != nil {
+		return nil, err
+	}
+	c.Limits, c.Privileges, c.Annotations = o.Limits, o.Privileges, o.Annotations
+	if err = c.Privileges.check(c); err != nil {
 		return nil, err
 	}
 	if err = h.networkSettings(c, image.ExposedPorts); err != nil {

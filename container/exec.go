@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sbx/seccomp"
 	"sbx/userns"
 )
 
@@ -136,7 +135,7 @@ func (x *executed) compile(e Exec) error {
 		env = append(slices.Clone(env), "TERM=xterm")
 	}
 	run.env = environmentOf(overlayEnv(env, e.Env), run.identity)
-	filter, err := seccomp.Default(capabilityNames())
+	filter, err := c.filter()
 	if err != nil {
 		return err
 	}

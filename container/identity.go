@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,8 @@ type Identity struct {
 	Groups []uint32 `json:"groups,omitempty"` // supplementary
 	Home   string   `json:"home"`
 	Name   string   `json:"name,omitempty"`
+	// KeepGroups leaves the user's own supplementary groups as they are.
+	KeepGroups bool `json:"keepGroups,omitempty"`
 }
 
 // maxID is the largest ID: 2^32-1 means "none" to the system calls.
@@ -177,4 +180,25 @@ func scanDatabase(lower []string, path string, fields int, visit func([]string) 
 		return false, fmt.Errorf("read /%s of the image: %w", path, err)
 	}
 	return false, nil
+}
+
+// addGroups adds groups, by name or ID, to those of the user.
+func (id *Identity) addGroups(groups []string, lower []string) error {
+	for _, g := range groups {
+		if g == KeepGroups {
+			id.KeepGroups = true
+			continue
+		}
+		gid, err := lookUpGroup(g, lower)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(id.Groups, gid) {
+			id.Groups = append(id.Groups, gid)
+		}
+	}
+	if id.KeepGroups && len(groups) > 1 {
+		return errors.New("the group keep-groups goes with no other: all groups are kept, or all are set")
+	}
+	return nil
 }

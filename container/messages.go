@@ -40,11 +40,14 @@ type hello struct {
 	Health     bool          `json:"health,omitempty"` // there is a health check in the record
 	Restart    RestartPolicy `json:"restart,omitzero"`
 	StopSignal int           `json:"stopSignal"`
-	Refused    string        `json:"refused,omitempty"`
-	Volumes    []Mount       `json:"volumes,omitempty"` // anonymous ones, which go when the container removes itself
-	Log        LogConfig     `json:"log"`
-	Emulation  *emulation    `json:"emulation,omitempty"`
-	Files      []string      `json:"files,omitempty"` // what the message's files are
+	Memory     int64         `json:"memory,omitempty"` // bytes that the container may hold; 0: any
+	// Attributes are those of the container's events.
+	Attributes map[string]string `json:"attributes,omitempty"`
+	Refused    string            `json:"refused,omitempty"`
+	Volumes    []Mount           `json:"volumes,omitempty"` // anonymous ones, which go when the container removes itself
+	Log        LogConfig         `json:"log"`
+	Emulation  *emulation        `json:"emulation,omitempty"`
+	Files      []string          `json:"files,omitempty"` // what the message's files are
 
 	Network      *NetworkState `json:"network,omitempty"`
 	NetworkFiles []string      `json:"networkFiles,omitempty"` // that follow in messages of their own

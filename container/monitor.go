@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -137,10 +138,14 @@ func (m *monitor) reload() error {
 // begin starts what lives beside a program. It runs beside the program's own
 // start, which waits for none of it.
 func (m *monitor) begin(ctx context.Context, p *program) {
+	(&Home{dir: m.Home}).Record(m.event("start", nil))
 	go p.receive(ctx, m)
 	p.pump(m.output)
 	if m.Health {
 		go m.checkHealth(ctx, p)
+	}
+	if m.Memory > 0 {
+		go m.watchMemory(ctx, p)
 	}
 }
 
@@ -199,6 +204,8 @@ func (m *monitor) end(ctx context.Context, status int) error {
 	defer home.Close()
 	m.wire.close()
 	last := report{Status: status, Refused: m.output.refused()}
+	events := &Home{dir: m.Home}
+	events.Record(m.event("die", map[string]string{"exitCode": strconv.Itoa(status)}))
 	if !m.AutoRemove {
 		m.output.close()
 		err := m.setState(func(s *State) {
@@ -219,6 +226,7 @@ func (m *monitor) end(ctx context.Context, status int) error {
 		err = errors.Join(err, renameErr)
 	}
 	err = errors.Join(err, h.RemoveAnonymous(ctx, m.Volumes))
+	events.Record(m.event("destroy", nil))
 	m.output.close()
 	m.farewell(last)
 	return errors.Join(err, overlay.RemoveAll(ctx, home, trash))

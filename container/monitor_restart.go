@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sbx/seccomp"
 	"sbx/userns"
 )
 
@@ -146,7 +145,7 @@ func (m *monitor) startAgain(ctx context.Context) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	filter, err := seccomp.Default(capabilityNames())
+	filter, err := config.filter()
 	if err != nil {
 		return nil, err
 	}

@@ -107,7 +107,14 @@ func (s *start) containerProgram() *userns.Prog {
 	r := &recipe{Prog: &userns.Prog{}, start: s}
 	c := s.config
 
-	namespaces := unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+	namespaces := unix.CLONE_NEWNS
+	for kind, shared := range map[int]bool{
+		unix.CLONE_NEWIPC: c.Privileges.HostIPC, unix.CLONE_NEWUTS: c.Privileges.HostUTS, unix.CLONE_NEWCGROUP: c.Privileges.HostCgroup,
+	} {
+		if !shared {
+			namespaces |= kind
+		}
+	}
 	if r.ownsNetwork() {
 		namespaces |= unix.CLONE_NEWNET
 	}
@@ -134,7 +141,13 @@ func (s *start) containerProgram() *userns.Prog {
 		r.mount(m)
 	}
 	r.stepMounts()
-	r.hide()
+	for _, d := range c.Privileges.Devices {
+		r.device(d)
+	}
+	r.sysctls()
+	if !c.Privileges.Unmasked && !c.Privileges.Privileged {
+		r.hide()
+	}
 	if c.ReadOnly {
 		r.remountReadOnly(".", 0)
 	}
@@ -144,7 +157,9 @@ func (s *start) containerProgram() *userns.Prog {
 	r.Call("pivot root", unix.SYS_PIVOT_ROOT, ".", ".")
 	r.Call("detach old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
 	r.Call("change directory to /", unix.SYS_CHDIR, "/")
-	r.setName(c)
+	if !c.Privileges.HostUTS {
+		r.setName(c)
+	}
 
 	r.workingDirectory()
 	r.awaitMonitor()
@@ -195,6 +210,7 @@ type recipe struct {
 	far, farLink, packets userns.Reg // of a veth pair: see farEnd
 }
 
+// setName names the machine, as its own UTS namespace has it.
 func (r *recipe) setName(c *Config) {
 	host := []byte(c.Hostname)
 	r.Call("set hostname", unix.SYS_SETHOSTNAME, host, len(host))

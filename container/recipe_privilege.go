@@ -31,15 +31,6 @@ var keptCapabilities = []struct {
 	{"CAP_SYS_CHROOT", unix.CAP_SYS_CHROOT},
 }
 
-// capabilityNames lists keptCapabilities for the filter.
-func capabilityNames() []string {
-	names := make([]string, len(keptCapabilities))
-	for i, c := range keptCapabilities {
-		names[i] = c.name
-	}
-	return names
-}
-
 // giveUp turns mapped root into the user that the container was asked to run
 // as, with the default capabilities at most.
 //
@@ -49,13 +40,14 @@ func capabilityNames() []string {
 // after it through, as Docker's profile does.
 func (r *recipe) giveUp() {
 	c, id := r.config, r.run.identity
-	noNewPrivs := !c.Rung.IsMapped()
-	if !noNewPrivs {
+	noNewPrivs := !c.Rung.IsMapped() || c.Privileges.NoNewPrivs
+	r.limit()
+	if !r.filterLast() {
 		r.installFilter()
 	}
-	kept := uint64(0)
-	for _, k := range keptCapabilities {
-		kept |= 1 << k.n
+	kept, err := c.Privileges.capabilities()
+	if err != nil {
+		kept = 0 // Create has checked them
 	}
 	if r.run.privileged {
 		kept = 1<<(unix.CAP_LAST_CAP+1) - 1
@@ -82,7 +74,7 @@ func (r *recipe) giveUp() {
 
 // becomeMapped takes on IDs that the map holds.
 func (r *recipe) becomeMapped(id Identity) {
-	if len(id.Groups) > 0 {
+	if len(id.Groups) > 0 && !id.KeepGroups {
 		list := make([]uint32, len(id.Groups))
 		copy(list, id.Groups)
 		r.Keep(list)
@@ -111,6 +103,12 @@ func (r *recipe) setCapabilities(set uint64) {
 	r.Call("set capabilities", unix.SYS_CAPSET, unsafe.Pointer(header), unsafe.Pointer(data))
 }
 
+// filterLast reports whether the filter is installed right before the program,
+// which takes no_new_privs.
+func (r *recipe) filterLast() bool {
+	return !r.config.Rung.IsMapped() || r.config.Privileges.NoNewPrivs
+}
+
 func (r *recipe) installFilter() {
 	if r.filter != nil {
 		r.Call("install seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, r.filter.Flags(), unsafe.Pointer(r.filter.Fprog()))
@@ -125,7 +123,7 @@ func (r *recipe) execute() {
 	r.ResetSignals()
 	r.CloseFrom(3)
 	r.emulateRoot()
-	if !r.config.Rung.IsMapped() {
+	if r.filterLast() {
 		r.installFilter()
 	}
 	r.EmptyMask()

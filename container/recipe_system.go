@@ -63,12 +63,30 @@ func (r *recipe) mountDev() {
 		flags              int
 	}{
 		{"pts", "devpts", pts, guard},
-		{"shm", "tmpfs", "mode=1777,size=65536k", guard | unix.MS_NODEV},
+		{"shm", "tmpfs", "mode=1777,size=" + strconv.FormatInt(r.config.shmSize(), 10), guard | unix.MS_NODEV},
 		{"mqueue", "mqueue", "", guard | unix.MS_NODEV},
 	} {
+		if m.dir == "shm" && r.config.Privileges.NoShm {
+			continue
+		}
+		if m.dir != "pts" && r.config.Privileges.HostIPC {
+			if isDirectory("/dev/" + m.dir) {
+				r.Call("create /dev/"+m.dir, unix.SYS_MKDIRAT, r.a, m.dir, 0o755)
+				r.Call("bind /dev/"+m.dir, unix.SYS_MOUNT, "/dev/"+m.dir, dev+m.dir, nil, unix.MS_BIND, nil)
+			}
+			continue
+		}
 		r.Call("create /dev/"+m.dir, unix.SYS_MKDIRAT, r.a, m.dir, 0o755)
 		r.Call("mount /dev/"+m.dir, unix.SYS_MOUNT, m.kind, dev+m.dir, m.kind, m.flags, m.options)
 	}
+}
+
+// shmSize is how many bytes /dev/shm holds; 64 MiB unless the user said so.
+func (c *Config) shmSize() int64 {
+	if c.Limits.ShmSize > 0 {
+		return c.Limits.ShmSize
+	}
+	return 64 << 20
 }
 
 // create makes an empty file, which a bind mount needs as its target.

@@ -131,6 +131,7 @@ func (c *Container) remove(ctx context.Context) error {
 	if err := os.Rename(c.dir, trash); err != nil {
 		return err
 	}
+	c.record("destroy", nil)
 	var err error
 	if c.Config.AutoRemove {
 		err = c.home.RemoveAnonymous(ctx, c.Config.Mounts)

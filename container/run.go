@@ -85,7 +85,7 @@ func (c *Container) start(ctx context.Context, s *attachment, caught <-chan stru
 	if err := c.awaitPast(ctx); err != nil {
 		return nil, err
 	}
-	program, err := seccomp.Default(capabilityNames())
+	program, err := c.Config.filter()
 	if err != nil {
 		return nil, err
 	}
@@ -182,6 +182,7 @@ func (c *Container) greeting(s *attachment, p *pipes) (greeting, error) {
 	if c.Config.AutoRemove {
 		g.hello.Volumes = anonymous(c.Config.Mounts)
 	}
+	g.hello.Memory, g.hello.Attributes = c.Config.Limits.Memory, containerEvent(&c.Config, "", nil).Attributes
 	if sig, err := ParseSignal(c.Config.StopSignal); err == nil {
 		g.hello.StopSignal = int(sig)
 	}

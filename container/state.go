@@ -41,6 +41,7 @@ type State struct {
 	StartedAt  time.Time `json:"startedAt,omitzero"`
 	FinishedAt time.Time `json:"finishedAt,omitzero"`
 	ExitCode   int       `json:"exitCode"`
+	OOMKilled  bool      `json:"oomKilled,omitempty"` // for holding more memory than its limit
 	Error      string    `json:"error,omitempty"`
 	Restarts   int       `json:"restarts,omitempty"` // by the restart policy
 	Stopped    bool      `json:"stopped,omitempty"`  // by the user, and so not to be started at boot

@@ -37,6 +37,9 @@ type ArchiveOptions struct {
 
 	// Clamp is the latest time that a file may have; zero: any.
 	Clamp time.Time
+
+	// Owner changes who owns a file; nil leaves it as it is.
+	Owner func(uid, gid uint32) (uint32, uint32)
 }
 
 // Archive writes a tar of the merged tree of a stack of layer directories, topmost
@@ -194,6 +197,9 @@ func (a *archiver) directory(dir merged, name string) error {
 }
 
 func (a *archiver) complete(n *node, layer int, path string) {
+	if a.options.Owner != nil {
+		n.owner.UID, n.owner.GID = a.options.Owner(n.owner.UID, n.owner.GID)
+	}
 	if layer < len(a.options.Owners) {
 		a.options.Owners[layer].complete(n, path)
 	}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"slices"
+
+	"sbx/container"
+)
+
+func updateCommand() command {
+	return command{
+		name: "update", summary: "Update configuration of one or more containers",
+		usage: "[OPTIONS] CONTAINER [CONTAINER...]", forms: []string{"sbx container update", "sbx update"}, min: 1, max: -1,
+		bind: func() ([]option, action) {
+			o := &updateOptions{}
+			return o.flags(), o.run
+		},
+	}
+}
+
+type updateOptions struct {
+	restart   string
+	resources resourceFlags
+}
+
+func (o *updateOptions) flags() []option {
+	var options []option
+	for _, opt := range o.resources.options() {
+		if slices.Contains(limitNames, opt.name) {
+			options = append(options, opt)
+		}
+	}
+	return append(options, textFlag(&o.restart, "restart", "", "Restart policy to apply when a container exits"))
+}
+
+func (o *updateOptions) run(ctx context.Context, c *client, operands []string) error {
+	policy, err := container.ParseRestart(o.restart)
+	if err != nil {
+		return err
+	}
+	asked := o.resources.limits
+	return c.containers(ctx, operands, func(ctx context.Context, ctr *container.Container) error {
+		running := false
+		err := ctr.Update(ctx, func(cfg *container.Config) error {
+			l := cfg.Limits
+			for _, f := range []struct{ to, from *int64 }{
+				{&l.Memory, &asked.Memory}, {&l.MemorySwap, &asked.MemorySwap}, {&l.MemoryReservation, &asked.MemoryReservation},
+				{&l.NanoCPUs, &asked.NanoCPUs}, {&l.CPUShares, &asked.CPUShares}, {&l.Pids, &asked.Pids},
+			} {
+				if *f.from != 0 {
+					*f.to = *f.from
+				}
+			}
+			if asked.CPUSet != "" {
+				l.CPUSet = asked.CPUSet
+			}
+			if _, err := l.Check(); err != nil {
+				return err
+			}
+			cfg.Limits = l
+			if o.restart != "" {
+				cfg.Restart = policy
+			}
+			running = ctr.State.Status.IsAlive()
+			return nil
+		})
+		if err == nil && running && (asked.CPUSet != "" || asked.Memory+asked.NanoCPUs+asked.CPUShares+asked.Pids != 0) {
+			c.notice("the limits of %s hold from its next start on", ctr.Config.Name)
+		}
+		return err
+	})
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestParseUlimit(t *testing.T) {
+	for in, want := range map[string]Ulimit{
+		"nofile=1024":      {"nofile", 1024, 1024},
+		"nofile=1024:2048": {"nofile", 1024, 2048},
+		"core=0":           {"core", 0, 0},
+		"memlock=-1:-1":    {"memlock", -1, -1},
+		"stack=5:-1":       {"stack", 5, -1},
+	} {
+		if got, err := ParseUlimit(in); err != nil || got != want {
+			t.Errorf("%s: %v, %v, want %v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "nofile", "nofile=", "nofile=x", "nofile=2:1", "nofile=-1:5", "nofile=-2", "bogus=1", "nofile=1:2:3", "locks=4"} {
+		if got, err := ParseUlimit(in); err == nil {
+			t.Errorf("%q: %v, want an error", in, got)
+		}
+	}
+}
+
+func TestCPUSets(t *testing.T) {
+	var usable unix.CPUSet
+	for n := range 8 {
+		usable.Set(n)
+	}
+	for in, want := range map[string]string{"0": "0", "0-3": "0-3", "7,0-1,3": "0-1,3,7"} {
+		if set, err := parseCPUSet(in, usable); err != nil || formatCPUSet(set) != want {
+			t.Errorf("%s: %s, %v, want %s", in, formatCPUSet(set), err, want)
+		}
+	}
+	for _, in := range []string{"", "x", "3-1", "-1", "8", "0-8", "0,", "1-2-3", "999999999999"} {
+		if set, err := parseCPUSet(in, usable); err == nil {
+			t.Errorf("%q: %s, want an error", in, formatCPUSet(set))
+		}
+	}
+}
+
+func TestLimitsCheck(t *testing.T) {
+	for _, l := range []Limits{
+		{Memory: 1}, {Memory: -1}, {MemorySwap: 1 << 30}, {Memory: 1 << 30, MemorySwap: 1 << 29}, {Memory: 1 << 30, MemoryReservation: 2 << 30},
+		{NanoCPUs: 1e15}, {CPUSet: "9999"}, {OOMScoreAdj: 1001}, {OOMScoreAdj: -1001}, {Ulimits: []Ulimit{{"bogus", 1, 1}}},
+	} {
+		if _, err := l.Check(); err == nil {
+			t.Errorf("%+v: want an error", l)
+		}
+	}
+	ok := Limits{Memory: 64 << 20, MemorySwap: -1, NanoCPUs: 5e8, Pids: -1, OOMScoreAdj: 500}
+	if notices, err := ok.Check(); err != nil || len(notices) > 0 {
+		t.Errorf("%v, %v", notices, err)
+	}
+	if (&Limits{}).PidsLimit() != defaultPids || (&Limits{Pids: -1}).PidsLimit() != 0 || (&Limits{Pids: 7}).PidsLimit() != 7 {
+		t.Error("the limit of processes")
+	}
+	for shares, want := range map[int64]int{0: 0, 1024: 0, 4096: 0, 820: 1, 512: 3, 2: 19} {
+		if got := (&Limits{CPUShares: shares}).niceness(); got != want {
+			t.Errorf("%d shares: niceness %d, want %d", shares, got, want)
+		}
+	}
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil || own.Max > 1<<40 {
+		return
+	}
+	cut := Limits{Ulimits: []Ulimit{{"nofile", 10, int64(own.Max) + 1}}}
+	if notices, err := cut.Check(); err != nil || len(notices) != 1 || cut.Ulimits[0].Hard != int64(own.Max) {
+		t.Errorf("%v, %v, %v", notices, err, cut.Ulimits)
+	}
+}
