@@ -20,9 +20,6 @@ type accepted struct {
 
 // acceptedFlags are those of docker run (29) that containerFlags has not.
 func acceptedFlags() []accepted {
-	const (
-		detached = "run it in the foreground for now, or in the background of your shell"
-	)
 	return []accepted{
 		{name: "blkio-weight", kind: "uint16"},
 		{name: "blkio-weight-device", kind: "list"},
@@ -40,25 +37,14 @@ func acceptedFlags() []accepted {
 		{name: "device-write-bps", kind: "list"},
 		{name: "device-write-iops", kind: "list"},
 		{name: "disable-content-trust", met: []string{"true", "false"}},
-		{name: "health-cmd", kind: "string"},
-		{name: "health-interval", kind: "duration"},
-		{name: "health-retries", kind: "int"},
-		{name: "health-start-interval", kind: "duration"},
-		{name: "health-start-period", kind: "duration"},
-		{name: "health-timeout", kind: "duration"},
 		{name: "isolation", kind: "string", met: []string{"", "default"}},
 		{name: "kernel-memory", kind: "bytes"},
 		{name: "link", kind: "list"},
 		{name: "link-local-ip", kind: "list"},
-		{name: "log-driver", kind: "string", met: []string{"", "none"}},
-		{name: "log-opt", kind: "list"},
 		{name: "mac-address", kind: "string"},
 		{name: "memory-swappiness", kind: "int"},
-		{name: "no-healthcheck", met: []string{"true", "false"}},
 		{name: "oom-kill-disable"},
-		{name: "restart", kind: "string", refused: true, met: []string{"", "no"}, hint: detached},
 		{name: "runtime", kind: "string"},
-		{name: "stop-timeout", kind: "int"},
 		{name: "storage-opt", kind: "list"},
 		{name: "use-api-socket", refused: true, hint: "there is no daemon, and so no socket of one"},
 		{name: "volume-driver", kind: "string", met: []string{"", "local"}},

@@ -59,6 +59,7 @@ func commands() []command {
 		createCommand(),
 		execCommand(),
 		killCommand(),
+		logsCommand(),
 		pauseCommand(),
 		restartCommand(),
 		startCommand(),

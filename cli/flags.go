@@ -3,9 +3,11 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sbx/container"
@@ -22,6 +24,11 @@ type containerFlags struct {
 	volumes, mounts, tmpfs     []string
 	volumesFrom                []string
 	attach                     []string
+	logDriver                  string
+	logOpts                    []string
+	health                     healthFlags
+	restart                    string
+	stopTimeout                given
 	stdin, tty, rm             bool
 	readOnly, init             bool
 	image                      imageFlags
@@ -50,6 +57,8 @@ func (f *containerFlags) options() []option {
 		switchFlag(&f.stdin, "interactive", "i", "Keep STDIN open even if not attached"),
 		listFlag(&f.labels, "label", "l", "Set meta data on a container"),
 		listFlag(&f.labelFiles, "label-file", "", "Read in a line delimited file of labels"),
+		textFlag(&f.logDriver, "log-driver", "", `Logging driver for the container ("json-file", "local", "none")`),
+		listFlag(&f.logOpts, "log-opt", "", "Log driver options"),
 		listFlag(&f.mounts, "mount", "", "Attach a filesystem mount to the container"),
 		textFlag(&f.name, "name", "", "Assign a name to the container"),
 		textFlag(&f.image.platform, "platform", "", "Choose the image of this platform (os/architecture[/variant])"),
@@ -58,8 +67,10 @@ func (f *containerFlags) options() []option {
 		switchFlag(&f.readOnly, "read-only", "", "Mount the container's root filesystem as read only"),
 		switchFlag(&f.rm, "rm", "", "Automatically remove the container and its associated anonymous volumes when it exits"),
 		textFlag(&f.image.rootfs, "rootfs", "", "Use this directory as the root filesystem, in place of an image"),
+		textFlag(&f.restart, "restart", "", `Restart policy to apply when a container exits (default "no")`),
 		rungFlag(&f.image.rung),
 		textFlag(&f.stopSignal, "stop-signal", "", "Signal to stop the container"),
+		option{name: "stop-timeout", kind: "int", usage: "Timeout (in seconds) to stop a container", value: &f.stopTimeout},
 		listFlag(&f.tmpfs, "tmpfs", "", "Mount a tmpfs directory"),
 		switchFlag(&f.tty, "tty", "t", "Allocate a pseudo-TTY"),
 		textFlag(&f.user, "user", "u", "Username or UID (format: <name|uid>[:<group|gid>])"),
@@ -70,6 +81,7 @@ func (f *containerFlags) options() []option {
 	shown = append(shown, f.network.options()...)
 	shown = append(shown, f.identity.options()...)
 	shown = append(shown, f.resources.options()...)
+	shown = append(shown, f.health.options()...)
 	slices.SortStableFunc(shown, func(a, b option) int { return strings.Compare(a.name, b.name) })
 	return append(shown, f.unmet.options()...)
 }
@@ -106,6 +118,9 @@ func (f *containerFlags) container(c *client, args []string) (container.Options,
 	if err = f.network.apply(c, &o); err != nil {
 		return o, err
 	}
+	if err = f.life(&o); err != nil {
+		return o, err
+	}
 	if o.Env, err = environment(f.envFiles, f.env, c.lookup); err != nil {
 		return o, err
 	}
@@ -116,6 +131,36 @@ func (f *containerFlags) container(c *client, args []string) (container.Options,
 		return o, err
 	}
 	return o, f.resources.apply(c, &o, &f.unmet)
+}
+
+// life reads what becomes of the container once it runs: its end, and what is
+// kept of its output.
+func (f *containerFlags) life(o *container.Options) (err error) {
+	if o.Log, err = f.logConfig(); err != nil {
+		return err
+	}
+	if o.Health, err = f.health.check(); err != nil {
+		return err
+	}
+	if o.Restart, err = container.ParseRestart(f.restart); err != nil {
+		return err
+	}
+	if f.rm && f.restart != "" && o.Restart.Name != container.RestartNo {
+		return errors.New("conflicting options: cannot specify both --restart and --rm")
+	}
+	if f.stopSignal != "" {
+		if _, err := container.ParseSignal(f.stopSignal); err != nil {
+			return err
+		}
+	}
+	if f.stopTimeout.ok {
+		n, err := strconv.Atoi(f.stopTimeout.text)
+		if err != nil {
+			return &usageError{text: fmt.Sprintf("invalid argument %q for \"--stop-timeout\" flag: want a number", f.stopTimeout.text)}
+		}
+		o.StopTimeout = &n
+	}
+	return nil
 }
 
 // allMounts reads -v, --mount and --tmpfs. Two mounts on one target are an error,

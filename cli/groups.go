@@ -14,6 +14,7 @@ func containerGroup() command {
 		exportCommand(),
 		inspectTypeCommand(typeContainer, "CONTAINER", "containers"),
 		killCommand(),
+		logsCommand(),
 		renamed(psCommand(), "ls", "ps", "list"),
 		pauseCommand(),
 		portCommand(),

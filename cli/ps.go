@@ -248,7 +248,7 @@ func shortImage(cfg *container.Config) string {
 func statusText(s container.State, now time.Time) string {
 	switch s.Status {
 	case container.Running:
-		return "Up " + humanDuration(now.Sub(s.StartedAt))
+		return "Up " + humanDuration(now.Sub(s.StartedAt)) + healthText(s.Health)
 	case container.Paused:
 		return "Up " + humanDuration(now.Sub(s.StartedAt)) + " (Paused)"
 	case container.Restarting:
@@ -259,4 +259,15 @@ func statusText(s container.State, now time.Time) string {
 		return "Created"
 	}
 	return string(s.Status)
+}
+
+// healthText is what ps says of a container's health.
+func healthText(h *container.Health) string {
+	switch {
+	case h == nil:
+		return ""
+	case h.Status == container.HealthStarting:
+		return " (health: starting)"
+	}
+	return " (" + h.Status + ")"
 }

@@ -53,6 +53,31 @@ type stateRecord struct {
 	Error      string
 	StartedAt  string
 	FinishedAt string
+	Health     *healthRecord `json:",omitempty"`
+}
+
+type healthRecord struct {
+	Status        string
+	FailingStreak int
+	Log           []healthEntryRecord
+}
+
+type healthEntryRecord struct {
+	Start    time.Time
+	End      time.Time
+	ExitCode int
+	Output   string
+}
+
+func newHealthRecord(h *container.Health) *healthRecord {
+	if h == nil {
+		return nil
+	}
+	r := &healthRecord{Status: h.Status, FailingStreak: h.FailingStreak, Log: []healthEntryRecord{}}
+	for _, e := range h.Log {
+		r.Log = append(r.Log, healthEntryRecord(e))
+	}
+	return r
 }
 
 type hostConfigRecord struct {
@@ -227,19 +252,20 @@ type endpointRecord struct {
 func newContainerRecord(c *container.Container) *containerRecord {
 	cfg, s := &c.Config, c.State
 	r := &containerRecord{
-		ID: c.ID(), Created: stamp(cfg.Created), Args: []string{}, Image: cfg.ImageID, Name: "/" + cfg.Name, Driver: cfg.Root, Platform: "linux",
+		ID: c.ID(), Created: stamp(cfg.Created), Args: []string{}, Image: cfg.ImageID, Name: "/" + cfg.Name, RestartCount: s.Restarts, Driver: cfg.Root, Platform: "linux",
 		State: stateRecord{
 			Status: string(s.Status), Running: s.Status.IsAlive(), Paused: s.Status == container.Paused, Restarting: s.Status == container.Restarting, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error, OOMKilled: s.OOMKilled,
 			StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
+			Health: newHealthRecord(s.Health),
 		},
 		HostConfig: hostConfigRecord{
-			LogConfig: logConfigRecord{Type: "none", Config: map[string]string{}}, NetworkMode: cfg.Network, PortBindings: portBindings(c), PublishAllPorts: cfg.Networking.PublishAll, DNS: cfg.Networking.DNS, DNSOptions: cfg.Networking.DNSOptions, DNSSearch: cfg.Networking.DNSSearch, ExtraHosts: cfg.Networking.AddHosts,
-			RestartPolicy: restartRecord{Name: "no"}, AutoRemove: cfg.AutoRemove, ReadonlyRootfs: cfg.ReadOnly, Init: cfg.Init,
+			LogConfig: newLogConfigRecord(cfg.Log), NetworkMode: cfg.Network, PortBindings: portBindings(c), PublishAllPorts: cfg.Networking.PublishAll, DNS: cfg.Networking.DNS, DNSOptions: cfg.Networking.DNSOptions, DNSSearch: cfg.Networking.DNSSearch, ExtraHosts: cfg.Networking.AddHosts,
+			RestartPolicy: restartRecord{Name: or(cfg.Restart.Name, container.RestartNo), MaximumRetryCount: cfg.Restart.Retries}, AutoRemove: cfg.AutoRemove, ReadonlyRootfs: cfg.ReadOnly, Init: cfg.Init,
 		},
 		Rung: cfg.Rung.Name,
 		Config: configRecord{
 			Hostname: cfg.Hostname, Domainname: cfg.Domainname, User: cfg.User, AttachStdin: cfg.OpenStdin, AttachStdout: true, AttachStderr: true,
-			Tty: cfg.TTY, OpenStdin: cfg.OpenStdin, StdinOnce: cfg.OpenStdin, Env: cfg.Env, Cmd: cfg.Cmd, Image: cfg.Image,
+			Tty: cfg.TTY, OpenStdin: cfg.OpenStdin, StdinOnce: cfg.StdinOnce, Env: cfg.Env, Cmd: cfg.Cmd, Image: cfg.Image,
 			WorkingDir: cfg.WorkingDir, Entrypoint: cfg.Entrypoint, Labels: cfg.Labels, StopSignal: cfg.StopSignal,
 		},
 		Mounts:          []mountRecord{},
@@ -259,6 +285,14 @@ func newContainerRecord(c *container.Container) *containerRecord {
 	}
 	for _, m := range cfg.Mounts {
 		r.addMount(m)
+	}
+	return r
+}
+
+func newLogConfigRecord(l container.LogConfig) logConfigRecord {
+	r := logConfigRecord{Type: or(l.Driver, container.LogJSON), Config: map[string]string{}}
+	for name, value := range l.Options {
+		r.Config[name] = value
 	}
 	return r
 }

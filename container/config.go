@@ -85,6 +85,7 @@ type Base struct {
 	Lower  []string            // unpacked directories, topmost first
 	Mounts []Mount             // the base's own, mounted before the user's
 	Config ocispec.ImageConfig // defaults
+	Health *HealthCheck        // the image's, or nil
 	// Refused is what a program says when it may not write to this base, and
 	// Advice what the user should then read.
 	Refused string

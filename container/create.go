@@ -34,7 +34,7 @@ func (h *Home) FromImage(ctx context.Context, img store.Image, typed string) (Ba
 		return Base{}, err
 	}
 	slices.Reverse(dirs)
-	return Base{Name: typed, Image: img, Lower: dirs, Config: img.Config.Config.ImageConfig}, nil
+	return Base{Name: typed, Image: img, Lower: dirs, Config: img.Config.Config.ImageConfig, Health: healthOfImage(img.Config.Config.Healthcheck)}, nil
 }
 
 // FromDir makes a base of a directory with a root filesystem in it. The
@@ -201,7 +201,7 @@ func (h *Home) configure(b Base, o Options) (*Config, error) {
 		User: or(o.User, image.User), WorkingDir: or(o.WorkingDir, image.WorkingDir, "/"), StopSignal: or(o.StopSignal, image.StopSignal, "SIGTERM"),
 		Network: o.Network, Networking: o.Networking, TTY: o.TTY, OpenStdin: o.OpenStdin, StdinOnce: o.StdinOnce, ReadOnly: o.ReadOnly, Init: o.Init, AutoRemove: o.AutoRemove, Step: o.step,
 		Refused: b.Refused, Advice: b.Advice, Log: o.Log, Restart: o.Restart, StopTimeout: o.StopTimeout,
-		Health:        o.Health,
+		Health:        healthOf(b.Health, o.Health),
 		RootEmulation: o.RootEmulation, KeepID: o.KeepID,
 	}
 	if err := checkEmulation(c); err != nil {

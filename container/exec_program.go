@@ -46,6 +46,8 @@ func (s *start) joinProgram(g gate) *userns.Prog {
 	p.Call("hide memory", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	if g.user >= 0 {
 		p.Call("enter user namespace", unix.SYS_SETNS, g.user, unix.CLONE_NEWUSER)
+	} else {
+		p.CloseBut(proc, s.programEnd, s.null, s.stdio[0], s.stdio[1], s.stdio[2], g.pidfd)
 	}
 	if s.config.Rung.IsMapped() {
 		p.Call("set group ID", unix.SYS_SETRESGID, 0, 0, 0)
@@ -59,8 +61,14 @@ func (s *start) joinProgram(g gate) *userns.Prog {
 		userns.MapOneIn(p.Prog, proc, int(s.run.identity.UID), 0, int(s.run.identity.GID), 0)
 		p.Call("hide memory", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	}
-	child := p.Reg()
-	p.Fork("clone program", 0, nil, s.executedProgram()).Into(child)
+	child, pidfd := p.Reg(), new(int32)
+	if g.user < 0 {
+		p.Fork("clone program", unix.CLONE_PIDFD, pidfd, s.executedProgram()).Into(child)
+		p.Load(p.work, pidfd)
+		p.send(s.programEnd, `{"what":"pidfd"}`, p.work)
+	} else {
+		p.Fork("clone program", 0, nil, s.executedProgram()).Into(child)
+	}
 	p.Call("close descriptors", unix.SYS_CLOSE_RANGE, 0, uintptr(^uint32(0)), 0)
 	p.Reap(child)
 	return p.Prog

@@ -182,7 +182,10 @@ func (m *monitor) recordStart(p *program) error {
 		return err
 	}
 	return m.setState(func(s *State) {
-		*s = State{Status: Running, Monitor: self, PID: pidOf(p.pidfd), StartedAt: time.Now().UTC(), Restarts: s.Restarts, Health: s.Health, Network: m.wire.current()}
+		*s = State{Status: Running, Monitor: self, PID: pidOf(p.pidfd), StartedAt: time.Now().UTC(), Restarts: s.Restarts, Network: m.wire.current()}
+		if m.Health {
+			s.Health = &Health{Status: HealthStarting}
+		}
 	})
 }
 

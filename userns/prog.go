@@ -32,6 +32,9 @@ type Reg int8
 
 const maxRegs = 24
 
+// maxKeep is how many descriptors CloseBut can keep.
+const maxKeep = 8
+
 // Operations that are not a system call of the same number.
 const (
 	opCall  = iota
@@ -44,18 +47,22 @@ const (
 	opReset // every signal back to its default action
 	opReap  // pid 1 for args[0]: reap, forward signals, exit with its status
 	opExit  // end without a report
+	opKeep  // close every descriptor but the report's and those in keep
 )
 
 // step is one instruction in the form the child can use: numbers only.
 type step struct {
 	op       uint8
-	regArgs  uint8 // bit i: args[i] is a register's index
-	out      int8  // register for the result, or -1
-	skip     uint8 // steps to pass over when the call succeeds
-	skipErr  uint8 // steps to pass over when the call fails with a tolerated error
-	any      bool  // every error is tolerated
-	attempt  bool  // a tolerated error is remembered for opFail
-	nonzero  bool  // a result of zero is an error (end of file where a byte was due)
+	regArgs  uint8            // bit i: args[i] is a register's index
+	out      int8             // register for the result, or -1
+	skip     uint8            // steps to pass over when the call succeeds
+	skipErr  uint8            // steps to pass over when the call fails with a tolerated error
+	any      bool             // every error is tolerated
+	attempt  bool             // a tolerated error is remembered for opFail
+	keep     [maxKeep]uintptr // of opKeep
+	kept     uint8            // how many those are
+	keepRegs uint8            // bit i: keep[i] is a register's index
+	nonzero  bool             // a result of zero is an error (end of file where a byte was due)
 	tolerate [3]uint8
 	nr       uintptr
 	args     [6]uintptr
@@ -142,6 +149,25 @@ func (p *Prog) FailAttempts(name string) { p.add(name, step{op: opFail, out: -1}
 // reaps orphans, passes signals on to the child, and exits with its status.
 func (p *Prog) Reap(r Reg) {
 	p.add("reap", step{op: opReap, out: -1, regArgs: 1, args: [6]uintptr{uintptr(r)}})
+}
+
+// CloseBut closes every descriptor but these, which are numbers or Regs.
+func (p *Prog) CloseBut(fds ...any) {
+	s := step{op: opKeep, out: -1}
+	if len(fds) > maxKeep {
+		p.fail(fmt.Errorf("build start program: %d descriptors to keep", len(fds)))
+		return
+	}
+	for i, fd := range fds {
+		if r, ok := fd.(Reg); ok {
+			s.keepRegs |= 1 << i
+			s.keep[i] = uintptr(r)
+			continue
+		}
+		s.keep[i] = p.word("close descriptors", fd)
+	}
+	s.kept = uint8(len(fds))
+	p.add("close descriptors", s)
 }
 
 // Exit adds the end of the program with this status, without a report.

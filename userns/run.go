@@ -104,6 +104,8 @@ func run(im *image) {
 			}
 		case opClose:
 			errno = closeFrom(s.args[0])
+		case opKeep:
+			closeBut(im, s)
 		case opReset:
 			resetSignals()
 		case opReap:
@@ -199,6 +201,38 @@ func closeFrom(first uintptr) syscall.Errno {
 		syscall.RawSyscall(unix.SYS_FCNTL, fd, unix.F_SETFD, unix.FD_CLOEXEC)
 	}
 	return 0
+}
+
+// closeBut closes what lies between the descriptors to keep, from below. On
+// kernels before 5.9, without close_range(2), nothing is closed here.
+//
+//go:norace
+//go:nosplit
+//go:nocheckptr
+func closeBut(im *image, s *step) {
+	first := uintptr(0)
+	for {
+		next := ^uintptr(0)
+		if im.reportFD >= first {
+			next = im.reportFD
+		}
+		for i := uintptr(0); i < uintptr(s.kept); i++ {
+			fd := s.keep[i]
+			if s.keepRegs&(1<<i) != 0 {
+				fd = im.regs[fd]
+			}
+			if fd >= first && fd < next {
+				next = fd
+			}
+		}
+		if next > first {
+			syscall.RawSyscall(unix.SYS_CLOSE_RANGE, first, min(next-1, uintptr(^uint32(0))), 0)
+		}
+		if next == ^uintptr(0) {
+			return
+		}
+		first = next + 1
+	}
 }
 
 // resetSignals gives every signal its default action, ignored ones included.
