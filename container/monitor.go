@@ -103,7 +103,6 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 			return m.end(ctx, status)
 		}
 		p = next
-		m.begin(ctx, p)
 	}
 }
 

@@ -193,7 +193,10 @@ func (m *monitor) adoptProgram(ctx context.Context, config *Config, process *use
 	m.program, m.running = p, true
 	m.state.Restarts++
 	m.mu.Unlock()
-	if err = errors.Join(m.recordStart(p), channel.Send(struct{}{})); err == nil {
+	err = errors.Join(m.recordStart(p), channel.Send(struct{}{}))
+	// The execve waits for who answers its system calls, so they begin before it.
+	m.begin(ctx, p)
+	if err == nil {
 		err = process.Started(ctx)
 	}
 	if err != nil {
