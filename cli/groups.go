@@ -56,6 +56,7 @@ func systemGroup() command {
 	return command{name: "system", summary: "Manage sbx itself", commands: []command{
 		dfCommand(),
 		eventsCommand(),
+		bootCommand(),
 		infoCommand(),
 		systemPruneCommand(),
 		resetCommand(),

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"errors"
+)
+
+// Boot starts the containers that ran before the machine was started anew and
+// whose restart policy has them come back: those of `always`, and those of
+// `unless-stopped` that the user had not stopped. It returns the names of those
+// that it started; the error joins those of the others, each with its name.
+func (h *Home) Boot(ctx context.Context) ([]string, error) {
+	list, err := h.List()
+	if err != nil {
+		return nil, err
+	}
+	var started []string
+	var errs []error
+	for _, c := range list {
+		if !c.comesBack() {
+			continue
+		}
+		if err := c.Start(ctx); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		started = append(started, c.Config.Name)
+	}
+	return started, errors.Join(errs...)
+}
+
+// comesBack reports whether the container's last run ended with an earlier boot
+// of this machine, and is to be followed by another.
+func (c *Container) comesBack() bool {
+	s := &c.State
+	if s.Status != Exited || s.Monitor.PID == 0 || s.Monitor.Boot == c.home.here.Boot {
+		return false
+	}
+	switch c.Config.Restart.Name {
+	case RestartAlways:
+		return true
+	case RestartUnlessStopped:
+		return !s.Stopped
+	}
+	return false
+}
