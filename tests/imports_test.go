@@ -72,7 +72,7 @@ var unreachable = []struct {
 	{"sbx/userns", "net/http", "the process that joins namespaces stays small"},
 	{"sbx/container", "net/http", "a container owns no connections"},
 	{"sbx/build", "net/http", "what a Dockerfile has of URLs is brought by fetch"},
-	{"sbx/build", "google.golang.org/protobuf/runtime/protoimpl", "it would cost every command a millisecond, see third_party/buildkit"},
+	{"sbx/build", "google.golang.org/protobuf/internal/impl", "it would cost every command a millisecond, see ADR 0005"},
 	{"sbx/reference", "os/exec", "names are text"},
 	{"sbx/fetch", "sbx/store", "cli hands one to the other"},
 }

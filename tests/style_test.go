@@ -33,7 +33,7 @@ func sources(t *testing.T) map[string][]byte {
 			return err
 		}
 		name := d.Name()
-		if d.IsDir() && path != ".." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin" || name == "third_party") {
+		if d.IsDir() && path != ".." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin" || name == "noproto") {
 			return fs.SkipDir
 		}
 		if d.Type().IsRegular() && strings.HasSuffix(name, ".go") {

@@ -1,0 +1,3 @@
+module github.com/planetscale/vtprotobuf
+
+go 1.26
