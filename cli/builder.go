@@ -39,7 +39,7 @@ func (o *builderPruneOptions) flags() []option {
 	keep.alias, keep.kind = "reserved-space", "bytes"
 	return []option{
 		switchFlag(&o.all, "all", "a", "Remove all unused build cache, not just dangling ones"),
-		filterFlag(&o.filter),
+		pruneFilter(&o.filter),
 		switchFlag(&o.force, "force", "f", "Do not prompt for confirmation"),
 		keep,
 		rungFlag(&o.rung),
