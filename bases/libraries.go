@@ -44,7 +44,7 @@ func (c *collector) program(p, why string, chain []string) error {
 	head = head[:n]
 	switch {
 	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
-		return c.elf(f, real, chain)
+		return c.elf(f, real)
 	case bytes.HasPrefix(head, []byte("#!")):
 		return c.script(head, real, chain)
 	}
@@ -90,7 +90,7 @@ func (c *collector) script(head []byte, real string, chain []string) error {
 // maxInterpreters is how many scripts may interpret each other (execve(2)).
 const maxInterpreters = 5
 
-func (c *collector) elf(f io.ReaderAt, real string, chain []string) error {
+func (c *collector) elf(f io.ReaderAt, real string) error {
 	o, err := readObject(f, real)
 	if err != nil {
 		return err

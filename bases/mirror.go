@@ -17,7 +17,6 @@ type vendor struct {
 	ports   string   // the same for machines other than amd64
 	keyring string   // where a machine of the vendor's keeps the archive's keys
 	keys    []byte   // the same, linked in
-	split   []string // suites with /bin beside /usr/bin
 }
 
 func vendors() []vendor {

@@ -120,9 +120,7 @@ func Build(ctx context.Context, home *container.Home, o Options) (Result, error)
 	if err != nil {
 		return Result{}, err
 	}
-	if b.temp, err = newTempDir(home.Store); err != nil {
-		return Result{}, err
-	}
+	b.temp = newTempDir(home.Store)
 	defer b.temp.remove()
 	if b.draft, err = home.Store.NewDraft(ctx); err != nil {
 		return Result{}, err

@@ -70,7 +70,7 @@ func StreamContext(ctx context.Context, st *store.Store, r io.Reader) (c Context
 		data, err := io.ReadAll(io.LimitReader(body, maxDockerfile+1))
 		return Context{}, data, err
 	}
-	c.temp, _ = newTempDir(st)
+	c.temp = newTempDir(st)
 	dir, err := c.temp.dir()
 	if err != nil {
 		return Context{}, nil, err

@@ -19,7 +19,7 @@ import (
 // one program of the host that a build runs.
 func GitContext(ctx context.Context, st *store.Store, url string) (Context, error) {
 	var c Context
-	c.temp, _ = newTempDir(st)
+	c.temp = newTempDir(st)
 	dir, err := c.temp.dir()
 	if err == nil {
 		err = clone(ctx, dir, url, false)

@@ -308,7 +308,7 @@ func (s *stage) runInstruction(c *instructions.RunCommand, trigger bool) error {
 		args = s.shellForm(instructions.ShellDependantCmdLine{CmdLine: args, PrependShell: true})
 	}
 	r.args = args
-	if err := s.checkMounts(r, c); err != nil {
+	if err := s.checkMounts(r); err != nil {
 		return err
 	}
 	env := s.env
@@ -380,7 +380,7 @@ func (s *stage) runText(args []string) string {
 }
 
 // checkMounts looks at what can be known of mounts without their sources.
-func (s *stage) checkMounts(r *runStep, c *instructions.RunCommand) error {
+func (s *stage) checkMounts(r *runStep) error {
 	for _, m := range r.mounts {
 		if m.From != "" {
 			if src := s.plan.stage(m.From); src == nil || !src.implied && src.index >= s.index {

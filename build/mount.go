@@ -31,7 +31,6 @@ type stepMounts struct {
 	stubs        []string
 	certificates bool
 	held         []*os.File // locks of caches
-	private      []string   // caches that are given back
 }
 
 // awaitMounts waits for the stages that a RUN's mounts come from.

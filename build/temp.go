@@ -29,7 +29,7 @@ type tempDir struct {
 	next  int
 }
 
-func newTempDir(st *store.Store) (*tempDir, error) { return &tempDir{store: st}, nil }
+func newTempDir(st *store.Store) *tempDir { return &tempDir{store: st} }
 
 // CacheDir is where a store keeps what builds share.
 func CacheDir(st *store.Store) string { return filepath.Join(st.Path(), "cache") }

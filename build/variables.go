@@ -78,16 +78,6 @@ func platformName(p ocispec.Platform) string {
 	return name
 }
 
-// isProxy reports whether a build argument is one of those that every RUN gets
-// undeclared, and that neither history nor cache know of.
-func isProxy(name string) bool {
-	switch strings.ToLower(name) {
-	case "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy":
-		return true
-	}
-	return false
-}
-
 // withoutVariable are build arguments that steer BuildKit and reach no program.
 func withoutVariable(name string) bool {
 	switch name {

@@ -70,7 +70,7 @@ func (f *containerFlags) options() []option {
 		textFlag(&f.restart, "restart", "", `Restart policy to apply when a container exits (default "no")`),
 		rungFlag(&f.image.rung),
 		textFlag(&f.stopSignal, "stop-signal", "", "Signal to stop the container"),
-		option{name: "stop-timeout", kind: "int", usage: "Timeout (in seconds) to stop a container", value: &f.stopTimeout},
+		{name: "stop-timeout", kind: "int", usage: "Timeout (in seconds) to stop a container", value: &f.stopTimeout},
 		listFlag(&f.tmpfs, "tmpfs", "", "Mount a tmpfs directory"),
 		switchFlag(&f.tty, "tty", "t", "Allocate a pseudo-TTY"),
 		textFlag(&f.user, "user", "u", "Username or UID (format: <name|uid>[:<group|gid>])"),

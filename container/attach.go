@@ -200,7 +200,7 @@ func (s *attachment) close() {
 //
 // Runs in: the host's namespaces, as the user.
 func (c *Container) Attach(ctx context.Context, a Attach) (int, error) {
-	link, err := c.dial(ctx)
+	link, err := c.dial()
 	if err != nil {
 		return statusFailed, err
 	}
@@ -212,7 +212,7 @@ func (c *Container) Attach(ctx context.Context, a Attach) (int, error) {
 	defer s.close()
 	s.catchSignals()
 	ask := request{Do: doAttach, Input: a.Input && !c.Config.TTY, Files: s.theirs.names}
-	_, files, err := link.ask(ctx, ask, s.theirs.files...)
+	files, err := link.ask(ctx, ask, s.theirs.files...)
 	if err != nil {
 		return statusFailed, err
 	}
@@ -308,16 +308,16 @@ func (l *link) tell(r request) error { return l.conn.Send(r) }
 
 // ask sends a request and waits for the answer. An error of the monitor's is
 // returned as if it had happened here.
-func (l *link) ask(ctx context.Context, r request, files ...*os.File) (reply, map[string]*os.File, error) {
+func (l *link) ask(ctx context.Context, r request, files ...*os.File) (map[string]*os.File, error) {
 	r.Ask = true
 	if err := l.conn.Send(r, files...); err != nil {
-		return reply{}, nil, err
+		return nil, err
 	}
 	for {
 		var answer reply
 		received, err := l.conn.Receive(ctx, &answer)
 		if err != nil {
-			return answer, nil, err
+			return nil, err
 		}
 		given := unbundle(answer.Files, received)
 		switch {
@@ -326,9 +326,9 @@ func (l *link) ask(ctx context.Context, r request, files ...*os.File) (reply, ma
 		case answer.Written:
 		case answer.Error != nil:
 			closeFiles(given)
-			return answer, nil, answer.Error
+			return nil, answer.Error
 		default:
-			return answer, given, nil
+			return given, nil
 		}
 	}
 }

@@ -72,7 +72,7 @@ func (e *ElsewhereError) Error() string {
 func (e *ElsewhereError) Hint() string { return "use sbx there" }
 
 // dial connects to the monitor of a container that runs.
-func (c *Container) dial(ctx context.Context) (*link, error) {
+func (c *Container) dial() (*link, error) {
 	state, err := loadState(c.dir, c.home.here)
 	if err != nil {
 		return nil, err
@@ -104,12 +104,12 @@ func (c *Container) gone(err error) error {
 
 // command asks the monitor for one thing.
 func (c *Container) command(ctx context.Context, r request, given ...*os.File) error {
-	l, err := c.dial(ctx)
+	l, err := c.dial()
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	_, files, err := l.ask(ctx, r, given...)
+	files, err := l.ask(ctx, r, given...)
 	closeFiles(files)
 	return c.gone(err)
 }

@@ -110,7 +110,7 @@ func (c *Container) make(ctx context.Context, making string, b Base) error {
 	}
 	record, err := json.Marshal(c.Config)
 	if err == nil {
-		err = writeFile(making+"/config.json", record, 0o600)
+		err = writeFile(making+"/config.json", record)
 	}
 	if err != nil {
 		return fmt.Errorf("create container: %w", err)

@@ -88,7 +88,7 @@ type executed struct {
 
 // prepare asks the monitor for the way in, and settles what to execute.
 func (c *Container) prepare(ctx context.Context, e Exec, input bool) (*executed, error) {
-	l, err := c.dial(ctx)
+	l, err := c.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (c *Container) prepare(ctx context.Context, e Exec, input bool) (*executed,
 		err = fmt.Errorf("container %s is restarting, wait until the container is running", c.Config.Name)
 	}
 	if err == nil {
-		_, x.entrance, err = l.ask(ctx, request{Do: doJoin})
+		x.entrance, err = l.ask(ctx, request{Do: doJoin})
 		err = c.gone(err)
 	}
 	if err == nil && (x.entrance[filePidfd] == nil || x.entrance[fileUser] == nil) {
@@ -204,7 +204,7 @@ func (x *executed) receive(ctx context.Context, conn *userns.Conn) error {
 			x.terminal = pollable(files[0])
 			continue
 		}
-		_, _, err = x.link.ask(ctx, request{Do: doListener, Files: []string{doListener}, Identity: &x.program.run.identity}, files[0])
+		_, err = x.link.ask(ctx, request{Do: doListener, Files: []string{doListener}, Identity: &x.program.run.identity}, files[0])
 		files[0].Close()
 		if err != nil {
 			return fmt.Errorf("hand system calls over to the monitor: %w", err)
@@ -268,7 +268,7 @@ func (x *executed) leave(ctx context.Context) error {
 	if x.terminal == nil {
 		return nil
 	}
-	_, _, err := x.link.ask(ctx, request{Do: doAdopt, Files: []string{fileTerminal}}, x.terminal)
+	_, err := x.link.ask(ctx, request{Do: doAdopt, Files: []string{fileTerminal}}, x.terminal)
 	return err
 }
 

@@ -49,9 +49,9 @@ func readFile(path string) ([]byte, error) {
 	}
 }
 
-// writeFile makes a file, or empties it, and writes data.
-func writeFile(path string, data []byte, mode uint32) error {
-	fd, err := open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, mode)
+// writeFile makes a file of this user's alone, or empties it, and writes data.
+func writeFile(path string, data []byte) error {
+	fd, err := open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func writeJSON(path string, v any) error {
 		return err
 	}
 	next := path + ".next." + strconv.Itoa(os.Getpid())
-	if err := writeFile(next, data, 0o600); err != nil {
+	if err := writeFile(next, data); err != nil {
 		return err
 	}
 	return unix.Rename(next, path)

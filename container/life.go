@@ -20,7 +20,7 @@ const defaultGrace = 10
 // nil, for ever if negative). It returns when the container has ended; one that
 // does not run is as it should be.
 func (c *Container) Stop(ctx context.Context, signal unix.Signal, grace *int) error {
-	l, err := c.dial(ctx)
+	l, err := c.dial()
 	var ended *NotRunningError
 	if errors.As(err, &ended) {
 		return nil
@@ -43,14 +43,10 @@ func (c *Container) Stop(ctx context.Context, signal unix.Signal, grace *int) er
 		}
 		r.Signal = int(s)
 	}
-	if err := l.tell(request{Do: doWait}); err == nil {
-		_, _, err = l.ask(ctx, r)
+	if l.tell(request{Do: doWait}) == nil {
+		_, _ = l.ask(ctx, r) // the end, or its absence, says how that went
 	}
-	if _, endErr := l.end(ctx); endErr != nil {
-		err = endErr
-	} else {
-		err = nil
-	}
+	_, err = l.end(ctx)
 	if errors.As(c.gone(err), &ended) {
 		return nil
 	}
@@ -70,7 +66,7 @@ func (c *Container) Kill(ctx context.Context, signal unix.Signal) error {
 // Pause stops every process of the container where it is, by SIGSTOP. A program
 // that watches its children sees that they stopped.
 func (c *Container) Pause(ctx context.Context) error {
-	l, err := c.dial(ctx)
+	l, err := c.dial()
 	if err == nil {
 		l.close()
 		if c.State.Status == Paused {
@@ -83,7 +79,7 @@ func (c *Container) Pause(ctx context.Context) error {
 
 // Unpause lets the processes of a paused container go on.
 func (c *Container) Unpause(ctx context.Context) error {
-	l, err := c.dial(ctx)
+	l, err := c.dial()
 	if err == nil {
 		l.close()
 		if c.State.Status != Paused {
@@ -97,7 +93,7 @@ func (c *Container) Unpause(ctx context.Context) error {
 // Wait waits until the container does not run any more, and returns the exit
 // status of its program. One that was never started has 0.
 func (c *Container) Wait(ctx context.Context) (int, error) {
-	l, err := c.dial(ctx)
+	l, err := c.dial()
 	var ended *NotRunningError
 	if errors.As(err, &ended) {
 		return c.State.ExitCode, nil

@@ -69,9 +69,9 @@ func (c *Container) Logs(ctx context.Context, o LogOptions, out, errs io.Writer)
 // follow asks the monitor to tell of new records. A container that does not run
 // has none to come.
 func (c *Container) follow(ctx context.Context) (*link, error) {
-	l, err := c.dial(ctx)
+	l, err := c.dial()
 	if err == nil {
-		_, _, err = l.ask(ctx, request{Do: doFollow})
+		_, err = l.ask(ctx, request{Do: doFollow})
 		if err != nil {
 			l.close()
 			err = c.gone(err)

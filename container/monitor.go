@@ -89,7 +89,7 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 	// start before, see recipe.awaitMonitor.
 	listener, err := userns.Listen(m.dir, monitorSocket)
 	if err = errors.Join(err, m.recordStart(p), channel.Send(struct{}{})); err != nil {
-		p.signal(unix.SIGKILL)
+		_ = p.signal(unix.SIGKILL)
 	}
 	m.welcome(ctx, control, unbundle(h.Files, files))
 	m.begin(ctx, p)

@@ -149,7 +149,7 @@ func (n *UserNetwork) join(c *Config, e Endpoint) (*endpoint, error) {
 	}
 	data, err := json.Marshal(m)
 	if err == nil {
-		err = writeFile(filepath.Join(dir, address.String()+memberSuffix), data, 0o600)
+		err = writeFile(filepath.Join(dir, address.String()+memberSuffix), data)
 	}
 	if err != nil {
 		socket.Close()

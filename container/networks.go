@@ -103,7 +103,7 @@ func (h *Home) CreateNetwork(o NetworkOptions) (*UserNetwork, error) {
 	n.dir = filepath.Join(dir, n.Name)
 	err = errors.Join(os.Mkdir(making, 0o700), os.Mkdir(filepath.Join(making, endpointsDir), 0o700))
 	if err == nil {
-		err = writeFile(making+"/config.json", data, 0o600)
+		err = writeFile(making+"/config.json", data)
 	}
 	if err == nil {
 		err = os.Rename(making, n.dir)

@@ -144,7 +144,7 @@ func (c *Container) viewProgram(role string, exe, control int) *userns.Prog {
 // entrance asks the monitor for what a process needs to enter the container: its
 // pid 1 and the user namespace. It returns nothing when the container does not run.
 func (c *Container) entrance(ctx context.Context) (pidfd, user *os.File, err error) {
-	l, err := c.dial(ctx)
+	l, err := c.dial()
 	var stopped *NotRunningError
 	if errors.As(err, &stopped) {
 		return nil, nil, nil
@@ -153,7 +153,7 @@ func (c *Container) entrance(ctx context.Context) (pidfd, user *os.File, err err
 		return nil, nil, err
 	}
 	defer l.close()
-	_, files, err := l.ask(ctx, request{Do: doJoin})
+	files, err := l.ask(ctx, request{Do: doJoin})
 	if err == nil && (files[filePidfd] == nil || files[fileUser] == nil) {
 		err = errors.New("the monitor gave no way in")
 	}

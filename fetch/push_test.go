@@ -249,7 +249,7 @@ func TestUploadFaults(t *testing.T) {
 }
 
 // discarded is an answer that gets lost.
-type discarded struct{ h http.Header }
+type discarded struct{}
 
 func (d *discarded) Header() http.Header         { return http.Header{} }
 func (d *discarded) Write(b []byte) (int, error) { return len(b), nil }

@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"net/http"
 	"net/url"
@@ -362,7 +361,7 @@ func (p *part) Close() error { return nil }
 // verifyStored hashes the blob here, when the registry says that it is not what it should
 // be.
 func (u *upload) verifyStored() error {
-	var h hash.Hash = sha256.New()
+	h := sha256.New()
 	if u.digest.Algorithm() == "sha512" {
 		h = sha512.New()
 	}

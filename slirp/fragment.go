@@ -30,7 +30,6 @@ type partial struct {
 	buffer *buffer
 	spans  [][2]int // what has come, in order
 	total  int      // -1 until the last fragment has come
-	header []byte   // of the first fragment, for errors
 	timer  timer
 }
 

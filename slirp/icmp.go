@@ -198,7 +198,7 @@ func (l *loop) quote(k *key, ip []byte, errno unix.Errno, mtu int) {
 		return
 	}
 	about := key{guest: k.guest, remote: k.remote, proto: uint16(ICMP)}
-	kind, code := unreachable4(errno)
+	kind, code := byte(icmp4Unreachable), unreachable4(errno)
 	if k.v6() {
 		about.proto = uint16(ICMPv6)
 		kind, code = unreachable6(errno)
@@ -224,20 +224,20 @@ func (l *loop) quote(k *key, ip []byte, errno unix.Errno, mtu int) {
 	l.sendICMP(&about, l.scratch[:], headroom, n)
 }
 
-func unreachable4(errno unix.Errno) (kind, code byte) {
+func unreachable4(errno unix.Errno) (code byte) {
 	switch errno {
 	case unix.ENETUNREACH, unix.ENETDOWN, unix.EADDRNOTAVAIL:
-		return icmp4Unreachable, 0
+		return 0
 	case unix.EPROTONOSUPPORT:
-		return icmp4Unreachable, 2
+		return 2
 	case unix.ECONNREFUSED:
-		return icmp4Unreachable, 3
+		return 3
 	case unix.EMSGSIZE:
-		return icmp4Unreachable, 4
+		return 4
 	case unix.EACCES, unix.EPERM:
-		return icmp4Unreachable, 13
+		return 13
 	}
-	return icmp4Unreachable, 1
+	return 1
 }
 
 func unreachable6(errno unix.Errno) (kind, code byte) {

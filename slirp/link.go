@@ -108,7 +108,7 @@ func (q *queue) put(b []byte, start int) {
 	if q.kind == Packet {
 		start = q.ethernet(b, start)
 	}
-	if _, err := write(q.fd, b[start:]); err != 0 {
+	if err := write(q.fd, b[start:]); err != 0 {
 		q.failed.Add(1)
 	}
 }
@@ -156,7 +156,7 @@ func (q *queue) answerARP(frame []byte) {
 	copy(b[8:], GatewayMAC[:])
 	copy(b[14:], request[24:28])
 	copy(b[18:], request[8:18])
-	_, _ = write(q.fd, answer)
+	_ = write(q.fd, answer)
 }
 
 // close gives the descriptor back. A tun is made persistent before: to unregister
@@ -186,11 +186,11 @@ func read(fd int, b []byte) (int, error) {
 	}
 }
 
-func write(fd int, b []byte) (int, unix.Errno) {
+func write(fd int, b []byte) unix.Errno {
 	for {
-		n, _, errno := unix.Syscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		_, _, errno := unix.Syscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 		if errno != unix.EINTR {
-			return int(n), errno
+			return errno
 		}
 	}
 }

@@ -254,7 +254,7 @@ func (l *loop) post(f func()) bool {
 	}
 	l.posted = append(l.posted, f)
 	if len(l.posted) == 1 {
-		_, _ = write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		_ = write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	}
 	return true
 }

@@ -282,15 +282,14 @@ func (l *loop) clientKey(proto Proto, guestPort uint16, local, remote netip.Addr
 	return k, true
 }
 
-// called waits for the container's SYN and ACK. It reports whether the segment is
-// to be processed further.
-func (f *tcpFlow) called(l *loop, s *incoming) bool {
+// called waits for the container's SYN and ACK.
+func (f *tcpFlow) called(l *loop, s *incoming) {
 	if s.flags&flagACK == 0 {
-		return false
+		return
 	}
 	if s.ack != f.sendNext {
 		l.reset(&f.key, s)
-		return false
+		return
 	}
 	switch {
 	case s.flags&flagRST != 0:
@@ -306,5 +305,4 @@ func (f *tcpFlow) called(l *loop, s *incoming) bool {
 			f.pump(l)
 		}
 	}
-	return false
 }

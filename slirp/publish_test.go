@@ -60,20 +60,6 @@ var guestServe = onGuest("serve", func(address string) (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 })
 
-// guestDialFd connects inside the container and is what DialGuest would get.
-// It is in this process: the tests have no way into the namespace but the guest,
-// so the guest relays to a socket of loopback.
-var guestRelay = onGuest("relay", func(address string) (string, error) {
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	_ = c.(*net.TCPConn).CloseWrite()
-	b, err := io.ReadAll(c)
-	return string(b), err
-})
-
 // clientAsks is a client on the host.
 func clientAsks(network, address, say string) (string, error) {
 	c, err := net.Dial(network, address)

@@ -167,7 +167,7 @@ func (l *loop) takeTCP(p *packet) {
 	switch {
 	case handed:
 	case known != nil:
-		known.(*tcpFlow).segment(l, p, &s)
+		known.(*tcpFlow).segment(l, &s)
 	case s.flags&flagRST != 0:
 	case s.flags&(flagSYN|flagACK) == flagSYN:
 		l.connectOut(p, &s)
@@ -190,12 +190,12 @@ func (l *loop) reset(k *key, s *incoming) {
 func (f *tcpFlow) input(l *loop, p *packet) {
 	var s incoming
 	if s.parse(p) {
-		f.segment(l, p, &s)
+		f.segment(l, &s)
 	}
 }
 
 // segment is what a connection does with a segment from the container.
-func (f *tcpFlow) segment(l *loop, p *packet, s *incoming) {
+func (f *tcpFlow) segment(l *loop, s *incoming) {
 	f.active = l.now
 	switch f.state {
 	case dead:
@@ -210,9 +210,8 @@ func (f *tcpFlow) segment(l *loop, p *packet, s *incoming) {
 			return
 		}
 	case calling:
-		if !f.called(l, s) {
-			return
-		}
+		f.called(l, s)
+		return
 	}
 	if s.flags&flagRST != 0 {
 		if d := s.seq - f.next; d <= f.edge-f.next || s.seq == f.next-1 {

@@ -409,7 +409,7 @@ func newGzip(w io.Writer, level int) (*pgzip.Writer, error) {
 
 // Write implements io.Writer.
 func (w *layerWriter) Write(p []byte) (int, error) {
-	w.diff.Write(p)
+	_, _ = w.diff.Write(p) // a hash takes everything
 	return w.encoder.Write(p)
 }
 
