@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package distribution starts the reference registry, docker-registry, for scripts and
-// measurements: on a port of 127.0.0.1, in a folder of its own, until it is stopped.
 package distribution
 
 import (
