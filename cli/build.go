@@ -106,6 +106,12 @@ func (o *buildOptions) run(ctx context.Context, c *client, operands []string) er
 	if o.quiet {
 		o.progress = "quiet"
 	}
+	if err := o.checkCaches(); err != nil {
+		return inContext("build", operands[0], err)
+	}
+	for _, limit := range o.ulimits {
+		o.unmet.add("--ulimit " + limit)
+	}
 	if !o.quiet {
 		o.unmet.tell(c)
 	}
