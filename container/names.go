@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"sbx/store"
 )
 
 // namesDir holds a symbolic link for each name, to its container's ID: symlink(2)
@@ -105,21 +107,9 @@ func (h *Home) dropName(name, id string) error {
 	return os.Remove(filepath.Join(h.dir, namesDir, name))
 }
 
-// validName follows Docker's grammar for container names.
-func validName(name string) bool {
-	if len(name) < 2 || len(name) > 128 {
-		return false
-	}
-	for i, c := range []byte(name) {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		case i > 0 && (c == '_' || c == '.' || c == '-'):
-		default:
-			return false
-		}
-	}
-	return true
-}
+// validName follows Docker's grammar for container names, which is that of
+// volumes but for the length.
+func validName(name string) bool { return len(name) <= 128 && store.ValidVolumeName(name) }
 
 func newID() string {
 	var b [32]byte

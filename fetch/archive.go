@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -240,21 +239,11 @@ func (l *layout) entries() ([]ocispec.Descriptor, error) {
 		}
 		return nil, err
 	}
-	body, err := readMember(l.members, indexFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.New("the OCI layout has no index.json")
-	}
+	index, err := l.index()
 	if err != nil {
 		return nil, err
 	}
-	doc, err := parseDocument(body, "")
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", indexFile, err)
-	}
-	if doc.index == nil {
-		return nil, errors.New("index.json is not an index")
-	}
-	return slices.DeleteFunc(doc.index.Manifests, func(d ocispec.Descriptor) bool {
+	return slices.DeleteFunc(index.Manifests, func(d ocispec.Descriptor) bool {
 		isOther := d.MediaType != "" && !isImageType(d.MediaType) && !isIndexType(d.MediaType)
 		return isOther || d.Platform != nil && d.Platform.OS == "unknown"
 	}), nil

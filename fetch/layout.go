@@ -28,11 +28,8 @@ type layout struct {
 	where   string // the path or URL, for messages
 }
 
-// image finds the image of one platform in the layout.
-func (l *layout) image(ctx context.Context, want ocispec.Platform) (*Image, error) {
-	if err := l.checkVersion(); err != nil {
-		return nil, err
-	}
+// index reads the layout's index.json.
+func (l *layout) index() (*ocispec.Index, error) {
 	body, err := readMember(l.members, indexFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("the OCI layout has no index.json")
@@ -47,7 +44,19 @@ func (l *layout) image(ctx context.Context, want ocispec.Platform) (*Image, erro
 	if doc.index == nil {
 		return nil, errors.New("index.json is not an index")
 	}
-	entries, err := oneImage(doc.index.Manifests)
+	return doc.index, nil
+}
+
+// image finds the image of one platform in the layout.
+func (l *layout) image(ctx context.Context, want ocispec.Platform) (*Image, error) {
+	if err := l.checkVersion(); err != nil {
+		return nil, err
+	}
+	index, err := l.index()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := oneImage(index.Manifests)
 	if err != nil {
 		return nil, err
 	}
