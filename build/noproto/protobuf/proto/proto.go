@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package proto stands in for a package of the same name: messages that are never encoded.
 package proto
 
 import "google.golang.org/protobuf/reflect/protoreflect"

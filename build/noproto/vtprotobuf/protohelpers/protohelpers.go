@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package protohelpers stands in for a package of the same name: it encodes and decodes nothing.
 package protohelpers
 
 import "errors"

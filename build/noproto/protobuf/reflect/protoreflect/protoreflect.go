@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package protoreflect stands in for a package of the same name: nothing is reflected.
 package protoreflect
 
 // Message is the reflection of a message, of which there is none.

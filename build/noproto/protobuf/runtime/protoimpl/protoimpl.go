@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package protoimpl stands in for a package of the same name, which generated code is written against: it registers nothing.
 package protoimpl
 
 import (
