@@ -230,10 +230,11 @@ func (c *Container) attend(ctx context.Context, link *link, s *attachment, resto
 	defer cancel(nil)
 	go s.feed(func() {})
 	s.patient = true
-	go s.forwardSignals(ctx, controls{
+	to := controls{
 		signal: func(n unix.Signal) { _ = link.tell(request{Do: doSignal, Signal: int(n)}) },
 		resize: func(size *unix.Winsize) { _ = link.tell(request{Do: doResize, Rows: size.Row, Cols: size.Col}) },
-	}, cancel)
+	}
+	go s.forwardSignals(ctx, to, cancel)
 	go func() {
 		select {
 		case <-s.left:
@@ -256,6 +257,8 @@ func (c *Container) attend(ctx context.Context, link *link, s *attachment, resto
 		restore()
 		if signalled.detach {
 			_ = link.tell(request{Do: doDetach})
+		} else {
+			to.signal(signalled.signal)
 		}
 		return statusSignalBase + int(signalled.signal), nil
 	case errors.Is(err, io.EOF):

@@ -229,10 +229,11 @@ func (x *executed) attend(ctx context.Context, s *attachment, restore func()) (i
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go s.feed(func() {})
-	go s.forwardSignals(ctx, controls{
+	to := controls{
 		signal: func(n unix.Signal) { _ = unix.Kill(x.process.PID, n) },
 		resize: func(size *unix.Winsize) { resizeTerminal(x.terminal, size) },
-	}, cancel)
+	}
+	go s.forwardSignals(ctx, to, cancel)
 	ended := make(chan unix.WaitStatus, 1)
 	go func() {
 		ws, err := x.process.Wait()
@@ -256,6 +257,7 @@ func (x *executed) attend(ctx context.Context, s *attachment, restore func()) (i
 		restore()
 		var signalled *leftError
 		if errors.As(context.Cause(ctx), &signalled) {
+			to.signal(signalled.signal) // no detached client executes
 			return statusSignalBase + int(signalled.signal), nil
 		}
 		return statusFailed, ctx.Err()

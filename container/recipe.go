@@ -102,6 +102,10 @@ func (s *start) monitorProgram() *userns.Prog {
 // masks come after every mount, capabilities go before the filter where
 // no_new_privs allows it, descriptors are closed right before execve.
 //
+// It dies with the monitor, which is pid 1 of the namespace around it. A parent
+// death signal says less, and lies: it is sent when the thread that cloned ends,
+// and threads of the monitor end with each process that was executed.
+//
 // Runs in: the container's pid namespace as pid 1, mapped root.
 func (s *start) containerProgram() *userns.Prog {
 	r := &recipe{Prog: &userns.Prog{}, start: s}
@@ -120,7 +124,6 @@ func (s *start) containerProgram() *userns.Prog {
 	}
 	r.farEnd()
 	r.Call("create namespaces", unix.SYS_UNSHARE, namespaces)
-	r.Call("die with monitor", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 	r.Call("start session", unix.SYS_SETSID)
 	r.Call("set umask", unix.SYS_UMASK, 0)
 	r.Call("make mounts private", unix.SYS_MOUNT, nil, "/", nil, unix.MS_REC|unix.MS_PRIVATE, nil)

@@ -56,8 +56,9 @@ type controls struct {
 }
 
 // forwardSignals passes the client's signals and the size of its terminal on
-// until ctx ends. After SIGHUP the terminal is gone, and the client leaves. A deaf
-// client leaves at the first that would end it.
+// until ctx ends. At SIGHUP the terminal is gone, and the client leaves; who
+// attends passes that on as it goes, so that the program's answer to it is not
+// taken for the end. A deaf client leaves at the first that would end it.
 func (s *attachment) forwardSignals(ctx context.Context, to controls, leave func(error)) {
 	interrupts := 0
 	resize := func() {
@@ -86,15 +87,11 @@ func (s *attachment) forwardSignals(ctx context.Context, to controls, leave func
 					n = unix.SIGKILL
 				}
 			}
-			if s.Deaf {
-				leave(&leftError{signal: n, detach: true})
+			if s.Deaf || n == unix.SIGHUP {
+				leave(&leftError{signal: n, detach: s.Deaf})
 				return
 			}
 			to.signal(n)
-			if n == unix.SIGHUP {
-				leave(&leftError{signal: n})
-				return
-			}
 		}
 	}
 }

@@ -78,6 +78,10 @@ func TestPull(t *testing.T) {
 		if len(events) != 2 || events[0].Status != StatusExists {
 			t.Errorf("second pull: events %+v", events)
 		}
+		if again.Pulled.Before(img.Pulled) {
+			t.Errorf("second pull: pulled at %v, the first at %v", again.Pulled, img.Pulled)
+		}
+		again.Pulled = img.Pulled
 		if diff := cmp.Diff(img, again, cmp.Comparer(func(a, b reference.Digest) bool { return a == b })); diff != "" {
 			t.Error(diff)
 		}

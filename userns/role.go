@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -94,6 +95,10 @@ func Call[Q, A any](ctx context.Context, r Rung, role string, q Q, files ...*os.
 	if err != nil {
 		return a, err
 	}
+	// The parent whose death is told of is this thread (PR_SET_PDEATHSIG(2const)):
+	// nobody else may have it meanwhile and end it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	p := &Prog{}
 	p.Call("die with parent", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 	p.Execve(role, "", nil, int(high.Fd()))
