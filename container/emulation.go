@@ -110,7 +110,7 @@ func newEmulation(c *Config, f Features, dir string) (*emulation, error) {
 	if mode == fakeroot.None {
 		return nil, nil
 	}
-	e := &emulation{Mode: mode, Features: f.Emulation, Own: []string{"/dev", "/dev/shm"}, User: credentials(c.Identity)}
+	e := &emulation{Mode: mode, Features: f.Emulation, Own: []string{"/dev", "/dev/shm"}, User: credentials(c.Identity), NoNewPrivileges: c.Privileges.NoNewPrivs}
 	switch c.Root {
 	case rootOverlay:
 		e.Upper, e.Table, e.Layers = filepath.Join(dir, "upper"), filepath.Join(dir, ownersName), c.Lower

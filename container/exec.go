@@ -204,7 +204,8 @@ func (x *executed) receive(ctx context.Context, conn *userns.Conn) error {
 			x.terminal = pollable(files[0])
 			continue
 		}
-		_, err = x.link.ask(ctx, request{Do: doListener, Files: []string{doListener}, Identity: &x.program.run.identity}, files[0])
+		run := &x.program.run
+		_, err = x.link.ask(ctx, request{Do: doListener, Files: []string{doListener}, Identity: &run.identity, Paths: run.paths()}, files[0])
 		files[0].Close()
 		if err != nil {
 			return fmt.Errorf("hand system calls over to the monitor: %w", err)

@@ -78,6 +78,7 @@ type request struct {
 	Files  []string `json:"files,omitempty"`
 	// Identity is who the process of a listener starts as.
 	Identity *Identity `json:"identity,omitempty"`
+	Paths    []string  `json:"paths,omitempty"` // by which it is started, see fakeroot.Listener
 	Name     string    `json:"name,omitempty"`  // of a network, for disconnect
 	Place    *Place    `json:"place,omitempty"` // for connect
 }

@@ -47,12 +47,12 @@ func (s *supervision) prepare() error {
 	return err
 }
 
-// serve answers for a program that starts as a user, in the container's mount
-// namespace, until no process with its filter is left. When that cannot be, the listener is closed: the program's
-// execve then fails, where it would wait for ever.
-func (s *supervision) serve(ctx context.Context, listener, mounts *os.File, user fakeroot.Credentials) error {
+// serve answers for a program, in the container's mount namespace, until no
+// process with its filter is left. When that cannot be, the listener is closed:
+// the program's execve then fails, where it would wait for ever.
+func (s *supervision) serve(ctx context.Context, l fakeroot.Listener, mounts *os.File) error {
 	if s == nil {
-		listener.Close()
+		l.File.Close()
 		return errors.New("serve system calls: nothing is emulated")
 	}
 	<-s.ready
@@ -60,11 +60,11 @@ func (s *supervision) serve(ctx context.Context, listener, mounts *os.File, user
 		s.err = errors.New("the container sent no mount namespace")
 	}
 	if s.err != nil {
-		listener.Close()
+		l.File.Close()
 		return fmt.Errorf("serve system calls: %w", s.err)
 	}
-	err := s.supervisor.Serve(ctx, fakeroot.Listener{File: listener, Mounts: int(mounts.Fd()), Procfs: s.procfs, User: user})
-	if err != nil {
+	l.Mounts, l.Procfs = int(mounts.Fd()), s.procfs
+	if err := s.supervisor.Serve(ctx, l); err != nil {
 		return fmt.Errorf("serve system calls: %w", err)
 	}
 	return nil
@@ -88,14 +88,14 @@ func (s *supervision) finish(ctx context.Context, save bool) error {
 	return err
 }
 
-// supervise has the system calls of a process of the container answered, which
-// starts as a user. It returns at once.
-func (m *monitor) supervise(ctx context.Context, p *program, listener *os.File, user fakeroot.Credentials) {
+// supervise has the system calls of a process of the container answered. It
+// returns at once.
+func (m *monitor) supervise(ctx context.Context, p *program, l fakeroot.Listener) {
 	p.mu.Lock()
 	mounts := p.held["mnt"]
 	p.mu.Unlock()
 	go func() {
-		if err := p.supervision.serve(ctx, listener, mounts, user); err != nil {
+		if err := p.supervision.serve(ctx, l, mounts); err != nil {
 			_ = m.setState(func(s *State) { s.Error = err.Error() })
 		}
 	}()

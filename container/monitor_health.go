@@ -13,6 +13,7 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"sbx/fakeroot"
 	"sbx/userns"
 )
 
@@ -243,7 +244,7 @@ func (m *monitor) awaitCheck(ctx context.Context, p *program, process *userns.Pr
 			break
 		}
 		if message.What == doListener && len(files) == 1 {
-			m.supervise(ctx, p, files[0], m.Emulation.user())
+			m.supervise(ctx, p, fakeroot.Listener{File: files[0], User: m.Emulation.user()})
 			continue
 		}
 		pidfds = append(pidfds, files...)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/fakeroot"
 	"sbx/userns"
 )
 
@@ -101,7 +102,7 @@ func (p *program) receive(ctx context.Context, m *monitor) {
 		case sentDevice:
 			m.startNetwork(ctx, p, files)
 		case doListener:
-			m.supervise(ctx, p, files[0], m.Emulation.user())
+			m.supervise(ctx, p, fakeroot.Listener{File: files[0], User: m.Emulation.user()})
 		default:
 			p.mu.Lock()
 			p.held[message.What] = files[0]

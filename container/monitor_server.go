@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/fakeroot"
 	"sbx/userns"
 )
 
@@ -119,7 +120,7 @@ func (m *monitor) do(ctx context.Context, p *peer, r *request, given map[string]
 	case doAdopt:
 		return m.adopt(given)
 	case doListener:
-		return m.takeListener(ctx, r.Identity, given)
+		return m.takeListener(ctx, r, given)
 	case doFollow:
 		return m.follow(p)
 	}
@@ -303,17 +304,17 @@ func (m *monitor) adopt(given map[string]*os.File) error {
 }
 
 // takeListener serves the system calls of a process that a client has executed.
-func (m *monitor) takeListener(ctx context.Context, id *Identity, given map[string]*os.File) error {
+func (m *monitor) takeListener(ctx context.Context, r *request, given map[string]*os.File) error {
 	f := given[doListener]
 	if f == nil {
 		return errors.New("take listener: there is none")
 	}
 	delete(given, doListener)
-	user := m.Emulation.user()
-	if id != nil {
-		user = credentials(*id)
+	l := fakeroot.Listener{File: f, User: m.Emulation.user(), Paths: r.Paths}
+	if r.Identity != nil {
+		l.User = credentials(*r.Identity)
 	}
-	m.supervise(ctx, m.current(), f, user)
+	m.supervise(ctx, m.current(), l)
 	return nil
 }
 

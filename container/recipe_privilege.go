@@ -135,6 +135,17 @@ func (r *recipe) execute() {
 	r.FailAttempts(executeStep(argv[0]))
 }
 
+// paths are those that execute tries, from the root.
+func (e *execution) paths() []string {
+	list := candidates(e.args[0], e.env)
+	for i, path := range list {
+		if !strings.HasPrefix(path, "/") {
+			list[i] = e.dir + "/" + path
+		}
+	}
+	return list
+}
+
 func executeStep(program string) string { return "execute " + program }
 
 // candidates are the paths to try for a program's name.

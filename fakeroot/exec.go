@@ -19,6 +19,9 @@ func (w *worker) exec(n *notification, dir int32, path uint64, flags int) answer
 		return natively
 	}
 	p, v := w.locate(&w.at, n.PID, dir, path, flags&unix.AT_SYMLINK_NOFOLLOW != 0, flags&unix.AT_EMPTY_PATH != 0)
+	if v != found {
+		p, v = w.announced(n, path)
+	}
 	defer p.close()
 	if v != found {
 		return natively
@@ -51,6 +54,26 @@ func (w *worker) exec(n *notification, dir int32, path uint64, flags int) answer
 		return a
 	}
 	return natively
+}
+
+// announced is the place of the next path that a program was said to be started
+// by (Listener.Paths), if it is one that is about to start: its memory is then
+// still that of who started it, and not for us to read.
+func (w *worker) announced(n *notification, path uint64) (place, verdict) {
+	none := place{held: noFD}
+	if w.v == nil || len(w.v.paths) == 0 {
+		return none, unclear
+	}
+	if !isHidden(n.PID, path) {
+		return none, unclear
+	}
+	i := int(w.v.tried.Add(1)) - 1
+	if i >= len(w.v.paths) || len(w.v.paths[i]) >= pathMax {
+		return none, unclear
+	}
+	length := copy(w.at[prefixMax:], w.v.paths[i])
+	w.at[prefixMax+length] = 0
+	return w.locateRead(&w.at, n.PID, unix.AT_FDCWD, length, false)
 }
 
 // isScript reports whether a file names its interpreter.

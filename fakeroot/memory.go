@@ -44,6 +44,14 @@ func writeMemory(pid uint32, address uint64, from []byte) unix.Errno {
 	return 0
 }
 
+// isHidden reports whether the memory of the process is not ours to read,
+// whatever there is at the address.
+func isHidden(pid uint32, address uint64) bool {
+	var first [1]byte
+	_, errno := transfer(unix.SYS_PROCESS_VM_READV, pid, address, first[:])
+	return errno == unix.EPERM
+}
+
 // remoteVector is struct iovec with an address that is not ours.
 type remoteVector struct{ base, length uint64 }
 

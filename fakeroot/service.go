@@ -27,6 +27,8 @@ type service struct {
 	procfs   int
 	user     Credentials
 	primed   atomic.Bool // user has been written
+	paths    []string
+	tried    atomic.Int32 // how many of paths
 
 	namespace int // the container's mounts, for threads that start later
 	synced    bool
@@ -54,6 +56,7 @@ func (s *Supervisor) newService(l Listener) *service {
 		mounts:    l.Mounts,
 		procfs:    int(l.Procfs.Fd()),
 		user:      l.User,
+		paths:     l.Paths,
 		namespace: noFD,
 		done:      make(chan struct{}),
 		ended:     make(chan error, 1),

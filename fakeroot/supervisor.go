@@ -98,6 +98,11 @@ type Listener struct {
 	// User is who the program starts as. It is written to the program's process
 	// before its first trapped call, the execve, is answered.
 	User Credentials
+	// Paths are those that the program is started by, in the order in which they
+	// are tried; absolute. They are needed where the memory of the process that
+	// does so is not to be read: it may be a copy of one that is no concern of the
+	// container's.
+	Paths []string
 }
 
 // Serve answers the notifications of one listener until no process with its

@@ -23,7 +23,7 @@ import (
 //
 // where TYPE is dir, file, link (hard), symlink, char, block or fifo, and REST a
 // file's content as a Go string or a word, a link's target, a device's
-// MAJOR:MINOR. "probe NAME" is the probe program.
+// MAJOR:MINOR. "probe NAME" is the probe program, and so is "setuid MODE UID:GID NAME".
 
 // stamp is the time of everything in a test's layers.
 var stamp = time.Unix(1700000000, 0)
@@ -74,7 +74,7 @@ func writeEntry(w *tar.Writer, line string) error {
 }
 
 var entryTypes = map[string]byte{
-	"dir": tar.TypeDir, "file": tar.TypeReg, "link": tar.TypeLink, "symlink": tar.TypeSymlink,
+	"dir": tar.TypeDir, "file": tar.TypeReg, "setuid": tar.TypeReg, "link": tar.TypeLink, "symlink": tar.TypeSymlink,
 	"char": tar.TypeChar, "block": tar.TypeBlock, "fifo": tar.TypeFifo,
 }
 
@@ -115,6 +115,10 @@ func parseEntry(line string) (*tar.Header, []byte, error) {
 	var argument string
 	if len(f) == 4 {
 		argument = unquote(f[3])
+	}
+	if kind == "setuid" {
+		data, err := os.ReadFile(probeBinary)
+		return h, data, err
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:

@@ -40,7 +40,11 @@ func environment([]string) error {
 func identity([]string) error {
 	groups, err := os.Getgroups()
 	slices.Sort(groups)
-	fmt.Printf("uid=%d gid=%d groups=%v pid=%d ppid=%d\n", os.Getuid(), os.Getgid(), groups, os.Getpid(), os.Getppid())
+	effective := ""
+	if os.Geteuid() != os.Getuid() || os.Getegid() != os.Getgid() {
+		effective = fmt.Sprintf("euid=%d egid=%d ", os.Geteuid(), os.Getegid())
+	}
+	fmt.Printf("uid=%d gid=%d %sgroups=%v pid=%d ppid=%d\n", os.Getuid(), os.Getgid(), effective, groups, os.Getpid(), os.Getppid())
 	return err
 }
 
