@@ -41,7 +41,7 @@ type containerFlags struct {
 // imageFlags say which image a name means, and whether it is fetched.
 type imageFlags struct {
 	pull, platform, rootfs, rung string
-	quiet                        bool
+	quiet, overlay               bool
 }
 
 func (f *containerFlags) options() []option {
@@ -64,6 +64,7 @@ func (f *containerFlags) options() []option {
 		textFlag(&f.image.platform, "platform", "", "Choose the image of this platform (os/architecture[/variant])"),
 		textFlag(&f.image.pull, "pull", "", `Pull image before running ("always", "missing", "never") (default "missing")`),
 		switchFlag(&f.image.quiet, "quiet", "q", "Suppress the pull output"),
+		switchFlag(&f.image.overlay, "overlay", "", "With --rootfs: leave the directory as it is, and keep changes in the container"),
 		switchFlag(&f.readOnly, "read-only", "", "Mount the container's root filesystem as read only"),
 		switchFlag(&f.rm, "rm", "", "Automatically remove the container and its associated anonymous volumes when it exits"),
 		textFlag(&f.image.rootfs, "rootfs", "", "Use this directory as the root filesystem, in place of an image"),

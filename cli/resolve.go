@@ -57,7 +57,10 @@ func newResolver(c *client, home *container.Home, flags imageFlags, progress *os
 // base finds what a container starts from: the image `host`, the directory of
 // --rootfs, or the image that typed names.
 func (r *resolver) base(ctx context.Context, typed string) (container.Base, error) {
-	if r.flags.rootfs != "" {
+	switch {
+	case r.flags.rootfs != "" && r.flags.overlay:
+		return container.OverDir(r.flags.rootfs)
+	case r.flags.rootfs != "":
 		return container.FromDir(r.flags.rootfs)
 	}
 	if typed == bases.HostName {

@@ -57,6 +57,9 @@ func (o *runOptions) run(ctx context.Context, c *client, operands []string) erro
 // image. typed is what the user calls the image.
 func (f *containerFlags) read(c *client, name string, operands []string) (typed string, options container.Options, err error) {
 	typed = f.image.rootfs
+	if f.image.overlay && typed == "" {
+		return "", options, &usageError{text: "--overlay goes with --rootfs", hint: "an image is never changed by its containers", path: "sbx " + name}
+	}
 	if typed == "" {
 		if len(operands) == 0 {
 			return "", options, &usageError{text: fmt.Sprintf(`"sbx %s" requires at least 1 argument`, name), path: "sbx " + name}

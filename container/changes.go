@@ -81,6 +81,8 @@ func (c *Container) hasBase() error {
 	switch {
 	case c.Config.Root == rootDir:
 		return &NoBaseError{"the directory " + c.Config.RootDir}
+	case c.Config.ImageID == "" && len(c.Config.BaseMounts) == 0:
+		return &NoBaseError{"laid over the directory " + strings.Join(c.Config.Lower, ":")}
 	case c.Config.ImageID == "":
 		return &NoBaseError{"made of this machine's programs"}
 	}

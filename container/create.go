@@ -37,6 +37,14 @@ func (h *Home) FromImage(ctx context.Context, img store.Image, typed string) (Ba
 	return Base{Name: typed, Image: img, Lower: dirs, Config: img.Config.Config.ImageConfig, Health: healthOfImage(img.Config.Config.Healthcheck)}, nil
 }
 
+// OverDir makes a base of a directory with a root filesystem in it, which is only
+// read: what the container changes is its own.
+func OverDir(dir string) (Base, error) {
+	b, err := FromDir(dir)
+	b.Dir = ""
+	return b, err
+}
+
 // FromDir makes a base of a directory with a root filesystem in it. The
 // container works on that directory itself.
 func FromDir(dir string) (Base, error) {
