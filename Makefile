@@ -14,6 +14,9 @@ RUN         ?= .
 ifdef SBX_TEST_IMAGES
 export SBX_TEST_IMAGES := $(abspath $(SBX_TEST_IMAGES))
 endif
+ifdef SBX_TEST_APPS
+export SBX_TEST_APPS := $(abspath $(SBX_TEST_APPS))
+endif
 ifdef SBX_TEST_ARTIFACTS
 export SBX_TEST_ARTIFACTS := $(abspath $(SBX_TEST_ARTIFACTS))
 endif

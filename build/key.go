@@ -17,7 +17,7 @@ import (
 
 // keyVersion is of the way in which steps are evaluated. Another one would make
 // other layers of the same instruction.
-const keyVersion = 1
+const keyVersion = 2
 
 // keyOf is the digest of the parts of a key, which are plain data.
 func keyOf(parts ...any) reference.Digest {
@@ -74,9 +74,25 @@ func (b *builder) copyKey(below snapshot, c *copyStep, content string) reference
 	return keyOf("copy", chain, c.add, c.sources, c.dest, c.chown, c.chmod, c.link, c.parents, c.excludes, unpack, content, b.epochKey())
 }
 
-// digest is that of the files a job reads, without their times.
+// digest is that of the files a job reads, without their times. Archives that are
+// to be unpacked count as the files they are, which costs no decompression.
 func (b *builder) digest(ctx context.Context, job packJob) (string, error) {
 	job.Timeless, job.Target, job.Owner, job.Mode, job.Clamp = true, tree{}, nil, "", 0
+	packed := job
+	packed.Sources = slices.Clone(job.Sources)
+	unpacks := false
+	for i := range packed.Sources {
+		unpacks = unpacks || packed.Sources[i].Unpack
+		packed.Sources[i].Unpack = false
+	}
+	sum, err := b.digestOf(ctx, packed)
+	if err != nil && unpacks {
+		return b.digestOf(ctx, job) // an archive may be in the way of a directory, where its content is not
+	}
+	return sum, err
+}
+
+func (b *builder) digestOf(ctx context.Context, job packJob) (string, error) {
 	h := sha256.New()
 	if err := b.pack(ctx, h, job); err != nil {
 		return "", err

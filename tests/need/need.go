@@ -18,6 +18,7 @@ const (
 	Overlay  = "overlay"  // overlayfs in a user namespace, with its attributes
 	TUN      = "tun"      // /dev/net/tun
 	Images   = "images"   // real distributions in SBX_TEST_IMAGES
+	Apps     = "apps"     // the tutorial's Dockerfiles in SBX_TEST_APPS
 	Registry = "registry" // the reference registry, a program
 	Mirror   = "mirror"   // Debian packages, over the network
 	Fuse     = "fuse"     // /dev/fuse
@@ -37,6 +38,7 @@ var words = []word{
 	{Overlay, sync.OnceValue(probeOverlay)},
 	{TUN, sync.OnceValue(probeTUN)},
 	{Images, sync.OnceValue(probeImages)},
+	{Apps, sync.OnceValue(probeApps)},
 	{Registry, sync.OnceValue(probeRegistry)},
 	{Mirror, sync.OnceValue(probeMirror)},
 	{Fuse, sync.OnceValue(probeFuse)},

@@ -142,6 +142,15 @@ func probeImages() error {
 	return nil
 }
 
+func probeApps() error {
+	dir := os.Getenv("SBX_TEST_APPS")
+	if dir == "" {
+		return errors.New("SBX_TEST_APPS is not set")
+	}
+	_, err := os.Stat(filepath.Join(dir, "docker-curriculum", "flask-app", "Dockerfile"))
+	return err
+}
+
 // mirror is where the Debian image's own sources point.
 const mirror = "deb.debian.org:80"
 
