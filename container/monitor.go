@@ -137,8 +137,8 @@ func (m *monitor) reload() error {
 // begin starts what lives beside a program. It runs beside the program's own
 // start, which waits for none of it.
 func (m *monitor) begin(ctx context.Context, p *program) {
-	(&Home{dir: m.Home}).Record(m.event("start", nil))
 	go p.receive(ctx, m)
+	(&Home{dir: m.Home}).Record(m.event("start", nil))
 	p.pump(m.output)
 	if m.Health {
 		go m.checkHealth(ctx, p)

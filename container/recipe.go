@@ -165,7 +165,6 @@ func (s *start) containerProgram() *userns.Prog {
 	}
 
 	r.workingDirectory()
-	r.awaitMonitor()
 	if c.Init {
 		r.forkProgram()
 	}
@@ -177,8 +176,8 @@ func (s *start) containerProgram() *userns.Prog {
 }
 
 // awaitMonitor holds the program back until the monitor has written down that it
-// runs: whoever hears from the program finds it in ps. The monitor needs less
-// time to start than the mounts do. When it has died, so does the start.
+// runs: whoever hears from the program finds it in ps. The monitor needs longer
+// to start than all that comes before this. When it has died, so does the start.
 func (r *recipe) awaitMonitor() {
 	// As long as a copy of the monitor's end is open here, its death is not seen.
 	r.Call("close monitor's end", unix.SYS_CLOSE, r.channel)

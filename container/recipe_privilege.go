@@ -123,12 +123,22 @@ func (r *recipe) execute() {
 	r.ResetSignals()
 	r.CloseFrom(3)
 	r.emulateRoot()
+	if !r.run.beside {
+		r.awaitMonitor()
+	}
 	if r.filterLast() {
 		r.installFilter()
 	}
 	r.EmptyMask()
 	env := r.emulation.environment(r.run.env)
-	for _, path := range candidates(argv[0], env) {
+	paths := candidates(argv[0], env)
+	for _, path := range paths {
+		if len(paths) > 1 && !r.run.beside {
+			// Root emulation answers every execve, and most directories have no such
+			// file. For a program beside another it counts the attempts, see paths.
+			r.Call(executeStep(argv[0]), unix.SYS_FACCESSAT, unix.AT_FDCWD, path, unix.F_OK).
+				Ignore(unix.ENOENT, unix.EACCES, unix.ENOTDIR).Attempt().SkipOnIgnored(1)
+		}
 		r.Call(executeStep(argv[0]), unix.SYS_EXECVE, path, argv, env).
 			Ignore(unix.ENOENT, unix.EACCES, unix.ENOTDIR).Attempt()
 	}
