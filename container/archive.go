@@ -72,12 +72,21 @@ func Transfer(ctx context.Context, control *userns.Conn) error {
 	if err != nil {
 		return err
 	}
-	if len(files) != 1 {
+	if len(files) == 0 {
 		return errors.New("copy: bad question")
 	}
 	unix.Umask(0)
 	a := &archive{archiveQuestion: q, control: control, pipe: files[0]}
-	reply, err := a.run(ctx)
+	var reply archiveReply
+	for _, f := range files[1:] {
+		if err == nil {
+			a.owners, err = overlay.LoadOwners(f)
+		}
+		f.Close()
+	}
+	if err == nil {
+		reply, err = a.run(ctx)
+	}
 	a.pipe.Close()
 	if err != nil {
 		reply.Error = userns.Remote(err)
@@ -90,6 +99,7 @@ type archive struct {
 	control *userns.Conn
 	pipe    *os.File
 	root    *os.File
+	owners  overlay.Owners // of what cannot carry a record, by path
 }
 
 func (a *archive) run(ctx context.Context) (archiveReply, error) {
@@ -139,8 +149,25 @@ func (a *archive) out(ctx context.Context) (archiveReply, error) {
 		return archiveReply{}, err
 	}
 	defer dir.Close()
-	packed, err := overlay.ArchiveDir(ctx, a.pipe, dir, overlay.ArchiveOptions{Recorded: a.Recorded, Path: at.base, Name: nameOf(a.Path)})
+	packed, err := overlay.ArchiveDir(ctx, a.pipe, dir, overlay.ArchiveOptions{
+		Recorded: a.Recorded, Owners: []overlay.Owners{below(a.owners, at.dir)}, Path: at.base, Name: nameOf(a.Path),
+	})
 	return archiveReply{Bytes: packed.Bytes}, err
+}
+
+// below is the part of a table that is of a directory.
+func below(t overlay.Owners, dir string) overlay.Owners {
+	dir = path.Clean("/" + dir)
+	if dir == "/" {
+		return t
+	}
+	part := overlay.Owners{}
+	for name, owner := range t {
+		if rel, ok := strings.CutPrefix("/"+name, dir+"/"); ok {
+			part[rel] = owner
+		}
+	}
+	return part
 }
 
 // copyLimits are those of a user's own files: what fits the disk.

@@ -4,8 +4,10 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,7 +15,9 @@ import (
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
+	"sbx/fakeroot"
 	"sbx/overlay"
 	"sbx/store"
 )
@@ -56,12 +60,65 @@ func (c *Container) Diff(ctx context.Context) ([]overlay.Change, error) {
 	if err := c.hasBase(); err != nil {
 		return nil, fmt.Errorf("diff: %w", err)
 	}
+	if err := c.saveOwners(ctx); err != nil {
+		return nil, fmt.Errorf("diff: %w", err)
+	}
 	return c.home.Store.ListChanges(ctx, c.Changes())
 }
 
 // Export writes the container's files as a tar.
 func (c *Container) Export(ctx context.Context, w io.Writer) error {
+	if err := c.saveOwners(ctx); err != nil {
+		return err
+	}
 	return c.home.Store.Archive(ctx, w, c.Tree(), store.Part{})
+}
+
+// saveOwners has the table of owners written that stands beside the files, if the
+// container runs: the monitor knows what has changed since.
+func (c *Container) saveOwners(ctx context.Context) error {
+	if c.Config.Rung.IsMapped() || !c.State.Status.IsAlive() {
+		return nil
+	}
+	err := c.command(ctx, request{Do: doOwners})
+	var gone *NotRunningError
+	if errors.As(err, &gone) {
+		return nil // it was written at its end
+	}
+	return err
+}
+
+// recordedOwners are the owners of files that cannot carry them, as a file that is
+// on no disk; none where the kernel knows them.
+func (c *Container) recordedOwners(ctx context.Context) ([]*os.File, error) {
+	if c.Config.Rung.IsMapped() {
+		return nil, nil
+	}
+	if err := c.saveOwners(ctx); err != nil {
+		return nil, err
+	}
+	e := layout(&c.Config, c.dir)
+	o, err := e.options()
+	if err != nil {
+		return nil, err
+	}
+	owners, err := fakeroot.Merged(o)
+	if err != nil || len(owners) == 0 {
+		return nil, err
+	}
+	fd, err := unix.MemfdCreate("owners", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "owners")
+	if err = owners.Save(f); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return []*os.File{f}, nil
 }
 
 // NoBaseError says that a container stands on no image, so that nothing can be
@@ -142,6 +199,9 @@ func (c *Container) addChanges(ctx context.Context, d *store.Draft, pause bool) 
 			return store.Layer{}, err
 		}
 		defer c.command(context.WithoutCancel(ctx), request{Do: doUnpause}) //nolint:errcheck // it may have been killed
+	}
+	if err := c.saveOwners(ctx); err != nil {
+		return store.Layer{}, err
 	}
 	return d.AddChanges(ctx, c.Changes(), store.LayerOptions{})
 }

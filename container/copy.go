@@ -67,7 +67,12 @@ func (c *Container) copyOut(ctx context.Context, from string, o CopyOptions, tak
 		return Copied{}, err
 	}
 	defer r.Close()
-	role, first, err := c.ask(ctx, archiveQuestion{Path: from, Follow: o.Follow}, w)
+	owners, err := c.recordedOwners(ctx)
+	if err != nil {
+		w.Close()
+		return Copied{}, err
+	}
+	role, first, err := c.ask(ctx, archiveQuestion{Path: from, Follow: o.Follow}, w, owners...)
 	if err != nil {
 		return Copied{}, err
 	}
@@ -143,9 +148,15 @@ func (c *Container) copyIn(ctx context.Context, to string, from incoming, give f
 	return Copied{Bytes: last.Bytes, Left: last.Left}, err
 }
 
-// ask starts the role and asks it. The pipe's end is the role's from then on.
-func (c *Container) ask(ctx context.Context, q archiveQuestion, pipe *os.File) (*insider, archiveReply, error) {
-	defer pipe.Close()
+// ask starts the role and asks it. The files are the role's from then on: the end
+// of the pipe, and the table of owners if there is one.
+func (c *Container) ask(ctx context.Context, q archiveQuestion, pipe *os.File, owners ...*os.File) (*insider, archiveReply, error) {
+	files := append([]*os.File{pipe}, owners...)
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
 	q.Container, q.Recorded = c.Config.Name, !c.Config.Rung.IsMapped()
 	for _, m := range c.Config.Mounts {
 		if m.Type == Volume {
@@ -156,7 +167,7 @@ func (c *Container) ask(ctx context.Context, q archiveQuestion, pipe *os.File) (
 	if err != nil {
 		return nil, archiveReply{}, err
 	}
-	if err = role.conn.Send(q, pipe); err == nil {
+	if err = role.conn.Send(q, files...); err == nil {
 		var first archiveReply
 		if first, err = role.reply(ctx); err == nil {
 			return role, first, nil

@@ -34,6 +34,8 @@ type emulation struct {
 	Table           string               `json:"table"`            // a file, which need not be there
 	Layers          []string             `json:"layers,omitempty"` // lower directories, topmost first
 	Own             []string             `json:"own"`              // mount points, see fakeroot.Options
+	Volumes         []fakeroot.Volume    `json:"volumes,omitempty"`
+	Keep            bool                 `json:"keep,omitempty"` // Table is worth something if the monitor is killed
 	ForeignRoot     bool                 `json:"foreignRoot,omitempty"`
 	NoNewPrivileges bool                 `json:"noNewPrivileges,omitempty"`
 	User            fakeroot.Credentials `json:"user"`
@@ -110,7 +112,15 @@ func newEmulation(c *Config, f Features, dir string) (*emulation, error) {
 	if mode == fakeroot.None {
 		return nil, nil
 	}
-	e := &emulation{Mode: mode, Features: f.Emulation, Own: []string{"/dev", "/dev/shm"}, User: credentials(c.Identity), NoNewPrivileges: c.Privileges.NoNewPrivs}
+	e := layout(c, dir)
+	e.Mode, e.Features, e.User = mode, f.Emulation, credentials(c.Identity)
+	e.NoNewPrivileges, e.Keep = c.Privileges.NoNewPrivs, !c.AutoRemove && !c.Step
+	return e.compiled()
+}
+
+// layout is where the container's files and what is known of them lie.
+func layout(c *Config, dir string) *emulation {
+	e := &emulation{Own: []string{"/dev", "/dev/shm"}}
 	switch c.Root {
 	case rootOverlay:
 		e.Upper, e.Table, e.Layers = filepath.Join(dir, "upper"), filepath.Join(dir, ownersName), c.Lower
@@ -123,8 +133,11 @@ func newEmulation(c *Config, f Features, dir string) (*emulation, error) {
 		if m.Type != Bind {
 			e.Own = append(e.Own, m.Target)
 		}
+		if m.Type == Volume {
+			e.Volumes = append(e.Volumes, fakeroot.Volume{Target: m.Target, Dir: m.Source, Sub: m.Subpath, Table: m.Source + "." + ownersName})
+		}
 	}
-	return e.compiled()
+	return e
 }
 
 // compiled adds the filter, which is not sent to the monitor.
@@ -155,7 +168,7 @@ func credentials(id Identity) fakeroot.Credentials { return fakeroot.User(id.UID
 // Runs in: the monitor, in the host's mounts.
 func (e *emulation) options() (fakeroot.Options, error) {
 	o := fakeroot.Options{
-		Upper: e.Upper, Own: e.Own, ForeignRoot: e.ForeignRoot, NoNewPrivileges: e.NoNewPrivileges, Features: e.Features,
+		Upper: e.Upper, Own: e.Own, Volumes: e.Volumes, ForeignRoot: e.ForeignRoot, NoNewPrivileges: e.NoNewPrivileges, Features: e.Features,
 	}
 	var err error
 	if e.Table != "" {

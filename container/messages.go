@@ -100,6 +100,7 @@ const (
 	doDisconnect = "disconnect" // from a network
 	doReload     = "reload"     // the record was changed: rename, update
 	doFollow     = "follow"     // tell of every new record of the log
+	doOwners     = "owners"     // write down whose files are whose, for who reads them
 )
 
 // reply is what a monitor says.

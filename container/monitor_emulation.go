@@ -19,6 +19,7 @@ type supervision struct {
 	procfs     *os.File
 	ready      chan struct{} // closed when the two are there, or err
 	err        error
+	stopKeep   context.CancelFunc
 }
 
 // supervise gets ready for the listener of the container's program while that is
@@ -43,8 +44,28 @@ func (s *supervision) prepare() error {
 	if s.procfs, err = fakeroot.OpenProcfs(); err != nil {
 		return err
 	}
-	s.supervisor, err = fakeroot.New(options)
-	return err
+	if s.supervisor, err = fakeroot.New(options); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopKeep = cancel
+	if s.emulation.Keep {
+		go s.supervisor.Keep(ctx, s.emulation.Table)
+	}
+	return nil
+}
+
+// saveNow writes down what files of the container cannot carry, so that somebody
+// else can read it.
+func (s *supervision) saveNow(ctx context.Context) error {
+	if s == nil {
+		return nil
+	}
+	<-s.ready
+	if s.err != nil {
+		return nil
+	}
+	return s.supervisor.SaveNow(ctx, s.emulation.Table)
 }
 
 // serve answers for a program, in the container's mount namespace, until no
@@ -79,10 +100,12 @@ func (s *supervision) finish(ctx context.Context, save bool) error {
 	if s.err != nil {
 		return s.err
 	}
-	var err error
-	if save && s.emulation.Table != "" {
-		err = s.supervisor.Save(ctx, s.emulation.Table)
+	s.stopKeep()
+	table := s.emulation.Table
+	if !save {
+		table = ""
 	}
+	err := s.supervisor.Save(ctx, table)
 	s.supervisor.Close()
 	s.procfs.Close()
 	return err

@@ -123,6 +123,8 @@ func (m *monitor) do(ctx context.Context, p *peer, r *request, given map[string]
 		return m.takeListener(ctx, r, given)
 	case doFollow:
 		return m.follow(p)
+	case doOwners:
+		return m.current().supervision.saveNow(ctx)
 	}
 	return fmt.Errorf("do %q: this container's monitor is of a version that does not know it", r.Do)
 }

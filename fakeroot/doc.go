@@ -8,7 +8,7 @@
 //	Supervisor -> one thread        in the container's mounts, for each listener            supervisor.go, service.go
 //	trapped call -> notification -> answer | "go on" | new descriptor                       answer.go, then a file for each kind of call
 //	identities:  RLIMIT_LOCKS of the process is the number of its credentials               credentials.go, interned.go, identity.go
-//	owners:      user.containers.override_stat of the file, or a table                      record.go, owners.go, saved.go
+//	owners:      user.containers.override_stat of the file, or a table                      record.go, owners.go; between runs saved.go, volumes.go, save.go
 //
 // # How a path is found
 //

@@ -3,6 +3,7 @@
 package fakeroot
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -41,11 +42,11 @@ type ownerTable struct {
 	kept    map[fileID]*entry // files of the root, which are saved
 	passing map[fileID]*entry // all others, forgotten at the end
 	size    atomic.Int64
-	changed bool // since it was loaded
+	changed chan struct{} // has something in it since kept has changed
 }
 
 func newOwnerTable() *ownerTable {
-	return &ownerTable{kept: map[fileID]*entry{}, passing: map[fileID]*entry{}}
+	return &ownerTable{kept: map[fileID]*entry{}, passing: map[fileID]*entry{}, changed: make(chan struct{}, 1)}
 }
 
 func (t *ownerTable) empty() bool { return t.size.Load() == 0 }
@@ -92,8 +93,9 @@ func isTerminal(st *unix.Statx_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev_major >= firstPts && st.Rdev_major <= lastPts
 }
 
-// keep remembers the owner of a file of the root, as long as there is room.
-func (t *ownerTable) keep(st *unix.Statx_t, e entry) {
+// keep remembers the owner of a file of the root, as long as there is room, and
+// returns the entry.
+func (t *ownerTable) keep(st *unix.Statx_t, e entry) *entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	id := idOf(st)
@@ -105,12 +107,44 @@ func (t *ownerTable) keep(st *unix.Statx_t, e entry) {
 			}
 		}
 	} else if len(t.kept) >= maxKept {
-		return
+		return &e
 	}
 	e.born, e.changed = st.Btime, st.Ctime
 	t.kept[id] = &e
-	t.changed = true
+	t.tell()
 	t.count()
+	return &e
+}
+
+// tell says that there is something to save.
+func (t *ownerTable) tell() {
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+// snapshot is what is kept. Entries never change; a new one takes their place.
+func (t *ownerTable) snapshot() map[fileID]*entry {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return maps.Clone(t.kept)
+}
+
+// moved notes where the file of an entry is now, and returns the entry that stands
+// for it from then on.
+func (t *ownerTable) moved(e *entry, path string) *entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, now := range t.kept {
+		if now == e && e.path != path {
+			next := *e
+			next.path = path
+			t.kept[id] = &next
+			return &next
+		}
+	}
+	return e
 }
 
 // pass remembers the owner of a file for as long as the container runs.
@@ -136,7 +170,7 @@ func (t *ownerTable) forget(st *unix.Statx_t) {
 	id := idOf(st)
 	if _, ok := t.kept[id]; ok {
 		delete(t.kept, id)
-		t.changed = true
+		t.tell()
 	}
 	delete(t.passing, id)
 	t.count()

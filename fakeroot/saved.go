@@ -4,12 +4,11 @@ package fakeroot
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +21,11 @@ import (
 type saved struct {
 	upper   int                      // the upper directory, or noFD
 	initial map[string]overlay.Owner // by path, as the merged tree shows them
+	volumes []*volume
+
+	mu     sync.Mutex        // for what is saved: one at a time
+	missed map[fileID]*entry // was looked for and not found
+	last   overlay.Owners    // what was saved last
 }
 
 // Layer is a lower directory with the table that was made when it was unpacked.
@@ -54,7 +58,7 @@ func exists(dir int, path string) bool {
 //
 // Runs in: the host's mounts, where the layers' paths mean what they say.
 func openSaved(o *Options) (*saved, error) {
-	s := &saved{upper: noFD, initial: map[string]overlay.Owner{}}
+	s := &saved{upper: noFD, initial: map[string]overlay.Owner{}, missed: map[fileID]*entry{}, last: o.Owners}
 	above := []int{}
 	defer func() {
 		for _, fd := range above {
@@ -98,6 +102,14 @@ func openSaved(o *Options) (*saved, error) {
 		}
 		above = append(above, fd)
 	}
+	for _, each := range o.Volumes {
+		v, err := openVolume(each)
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		s.volumes = append(s.volumes, v)
+	}
 	return s, nil
 }
 
@@ -115,6 +127,9 @@ func (s *saved) close() {
 		unix.Close(s.upper)
 		s.upper = noFD
 	}
+	for _, v := range s.volumes {
+		v.close()
+	}
 }
 
 // load puts the saved entries in the table, now that the tree is mounted: root is
@@ -127,9 +142,13 @@ func (s *saved) load(t *ownerTable, root int) {
 		}
 		t.keep(&st, entry{owner: owner, path: "/" + path, lower: s.upper == noFD || !exists(s.upper, path)})
 	}
-	t.mu.Lock()
-	t.changed = false
-	t.mu.Unlock()
+	for _, v := range s.volumes {
+		v.load(t)
+	}
+	select {
+	case <-t.changed:
+	default:
+	}
 }
 
 // look is statx(2) of a path of a table.
@@ -149,6 +168,9 @@ func (s *saved) keepUpper(t *ownerTable, st *unix.Statx_t, e entry) {
 	if s.upper == noFD || e.path == "" {
 		return
 	}
+	if v, _ := s.volumeOf(e.path); v != nil {
+		return
+	}
 	up, ok := look(s.upper, strings.TrimPrefix(e.path, "/"))
 	if !ok || up.Ino == st.Ino {
 		return
@@ -157,96 +179,87 @@ func (s *saved) keepUpper(t *ownerTable, st *unix.Statx_t, e entry) {
 	t.keep(&up, e)
 }
 
-// table is what is to be saved: the entries whose file is in the upper directory,
-// under the path that it has now. What was moved since it was recorded is looked
-// for; that is done only when something has moved.
-func (s *saved) table(ctx context.Context, t *ownerTable, root int) (overlay.Owners, error) {
-	out := overlay.Owners{}
-	if s.upper == noFD {
-		return out, nil
+// tables are what is to be saved now: of the root's upper directory, and of each
+// volume, under the paths that the files have now.
+type tables struct {
+	upper   overlay.Owners
+	volumes []map[string]held // as saved.volumes
+}
+
+func (t *tables) put(s *saved, v *volume, path string, h held) {
+	if v == nil {
+		t.upper[path] = h.entry.owner
+		return
 	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	lost := map[uint64]*entry{}
-	for id, e := range t.kept {
-		path := strings.TrimPrefix(e.path, "/")
-		if path == "" {
-			path = "."
+	t.volumes[slices.Index(s.volumes, v)][path] = h
+}
+
+// tables looks at every file that something is kept of. What was moved since it
+// was recorded is looked for, once unless all is asked for: what is not found then
+// has been removed.
+func (s *saved) tables(ctx context.Context, t *ownerTable, root int, all bool) (tables, error) {
+	out := tables{upper: overlay.Owners{}, volumes: make([]map[string]held, len(s.volumes))}
+	for i := range out.volumes {
+		out.volumes[i] = map[string]held{}
+	}
+	kept := t.snapshot()
+	maps.DeleteFunc(s.missed, func(id fileID, e *entry) bool { return kept[id] != e })
+	lost := map[int]map[uint64]*entry{} // by the directory that they are in
+	for id, e := range kept {
+		v, path := s.volumeOf(e.path)
+		dir, home := root, s.upper
+		if v != nil {
+			dir, home = v.fd, v.fd
 		}
-		if st, ok := look(root, path); ok && idOf(&st) == id && e.is(&st) {
-			if exists(s.upper, path) {
-				out[path] = e.owner
+		if home == noFD || e.path == "" {
+			continue
+		}
+		if st, ok := look(dir, or(path, ".")); ok && idOf(&st) == id && e.is(&st) {
+			if v != nil || exists(s.upper, or(path, ".")) {
+				out.put(s, v, or(path, "."), held{e, e})
 			}
 			continue
 		}
-		if !e.lower {
-			lost[id.inode] = e
-		}
-	}
-	if len(lost) == 0 {
-		return out, nil
-	}
-	return out, s.find(ctx, lost, out)
-}
-
-// find walks the upper directory for files that are not where they were. It opens
-// nothing but directories, and follows no link.
-func (s *saved) find(ctx context.Context, lost map[uint64]*entry, out overlay.Owners) error {
-	top := fmt.Sprintf("/proc/self/fd/%d", s.upper)
-	return filepath.WalkDir(top+"/.", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			if d != nil && d.IsDir() {
-				return fs.SkipDir
+		if !e.lower && (all || s.missed[id] != e) {
+			if lost[home] == nil {
+				lost[home] = map[uint64]*entry{}
 			}
-			return nil
+			lost[home][id.inode] = e
+			s.missed[id] = e
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+	}
+	for home, entries := range lost {
+		v := s.volumeAt(home)
+		err := find(ctx.Done(), home, func(st *unix.Statx_t, path string) {
+			e, ok := entries[st.Ino]
+			if !ok || !e.is(st) {
+				return
+			}
+			where := "/" + path
+			if v != nil {
+				where = v.at + where
+			}
+			out.put(s, v, path, held{t.moved(e, where), e})
+		})
+		if err != nil {
+			return out, err
 		}
-		var st unix.Statx_t
-		if unix.Statx(unix.AT_FDCWD, name, unix.AT_SYMLINK_NOFOLLOW, statxMask, &st) != nil {
-			return nil
-		}
-		if e, ok := lost[st.Ino]; ok && e.is(&st) {
-			path := strings.TrimPrefix(strings.TrimPrefix(name, top), "/")
-			out[strings.TrimPrefix(path, "./")] = e.owner
-		}
-		return nil
-	})
+	}
+	return out, nil
 }
 
-// saveOwners writes a table beside the upper directory, or takes it away when it
-// is empty. A reader sees the old one or the new one.
-func saveOwners(name string, t overlay.Owners) error {
-	if len(t) == 0 {
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+func (s *saved) volumeAt(fd int) *volume {
+	for _, v := range s.volumes {
+		if v.fd == fd {
+			return v
 		}
-		return nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".owners-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if err = t.Save(f); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
+	return nil
 }
 
-// LoadOwners reads a table that Save wrote; there is none for most containers.
-func LoadOwners(name string) (overlay.Owners, error) {
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+func or(path, otherwise string) string {
+	if path == "" {
+		return otherwise
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return overlay.LoadOwners(f)
+	return path
 }

@@ -30,6 +30,8 @@ type Options struct {
 	// Own are the mount points in the container, beside its root, whose files are
 	// the container's and not the user's: volumes, and its own tmpfs.
 	Own []string
+	// Volumes are those of Own whose owners are kept with them.
+	Volumes []Volume
 	// ForeignRoot says that the root directory itself is the user's: ownership is
 	// then remembered in memory only.
 	ForeignRoot bool
@@ -54,6 +56,7 @@ type Supervisor struct {
 
 	prepared sync.Once // by the first thread that is in the container's mounts
 	prepErr  error
+	loaded   atomic.Bool // the tables are in use
 	mounts   *mounts
 	root     unix.Statx_t // the container's root directory
 	rootFD   int
@@ -137,39 +140,6 @@ func (s *Supervisor) Serve(ctx context.Context, l Listener) error {
 // Threads is the number of threads that serve at the moment.
 func (s *Supervisor) Threads() int { return int(s.threads.Load()) }
 
-// Table is what must be known of the container's files for its next run, or to
-// make a layer of Upper: the owners that are not in the files' own records.
-func (s *Supervisor) Table(ctx context.Context) (overlay.Owners, error) {
-	s.prepared.Do(func() {}) // to see what the thread that did it has written
-	if s.rootFD == noFD {
-		return s.options.Owners, nil
-	}
-	return s.saved.table(ctx, s.table, s.rootFD)
-}
-
-// Save writes the Table to a file, unless there is nothing to say. It is to be
-// called when the container's processes are gone, and waits until all threads
-// have seen that.
-func (s *Supervisor) Save(ctx context.Context, name string) error {
-	if err := s.wait(ctx); err != nil {
-		return err
-	}
-	s.table.mu.RLock()
-	unchanged := !s.table.changed && len(s.table.kept) == 0
-	s.table.mu.RUnlock()
-	if unchanged && len(s.options.Owners) == 0 {
-		return nil
-	}
-	t, err := s.Table(ctx)
-	if err == nil {
-		err = saveOwners(name, t)
-	}
-	if err != nil {
-		return fmt.Errorf("save owners: %w", err)
-	}
-	return nil
-}
-
 func (s *Supervisor) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,6 +180,9 @@ func (s *Supervisor) Close() {
 	if s.serving != 0 {
 		return
 	}
+	s.saved.mu.Lock()
+	defer s.saved.mu.Unlock()
+	s.loaded.Store(false)
 	s.saved.close()
 	s.sockets.close()
 	if s.rootFD != noFD {
@@ -238,32 +211,41 @@ func (s *Supervisor) prepare() error {
 			if err != nil {
 				return fmt.Errorf("read mounts: %w", err)
 			}
+			for _, v := range s.saved.volumes {
+				v.at = s.resolve(v.Target)
+			}
 			s.mounts = parseMounts(string(text), &Options{ForeignRoot: s.options.ForeignRoot, Own: s.resolved()})
 			s.saved.load(s.table, fd)
+			s.loaded.Store(true)
 			return nil
 		}()
 	})
 	return s.prepErr
 }
 
-// resolved are the paths of Own as mountinfo has them: a mount point that an
-// image reaches through a link is listed where the link leads.
+// resolved are the paths of Own as mountinfo has them.
 func (s *Supervisor) resolved() []string {
 	paths := make([]string, len(s.options.Own))
 	for i, path := range s.options.Own {
-		paths[i] = path
-		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			continue
-		}
-		var buf [pathMax]byte
-		n, err := unix.Readlink(s.self+"/fd/"+strconv.Itoa(fd), buf[:])
-		if err == nil && n < len(buf) {
-			paths[i] = string(buf[:n])
-		}
-		unix.Close(fd)
+		paths[i] = s.resolve(path)
 	}
 	return paths
+}
+
+// resolve is a path as mountinfo has it: a mount point that an image reaches
+// through a link is listed where the link leads.
+func (s *Supervisor) resolve(path string) string {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return path
+	}
+	defer unix.Close(fd)
+	var buf [pathMax]byte
+	n, err := unix.Readlink(s.self+"/fd/"+strconv.Itoa(fd), buf[:])
+	if err != nil || n == len(buf) {
+		return path
+	}
+	return string(buf[:n])
 }
 
 // OpenProcfs makes a procfs for the pid namespace that the calling process is in,
