@@ -27,7 +27,7 @@ type networkFlags struct {
 }
 
 func (f *networkFlags) options() []option {
-	network := listFlag(&f.network, "network", "", `Connect a container to a network ("bridge", "none", "host" or one that you made)`)
+	network := listFlag(&f.network, "network", "", `Connect a container to a network ("bridge", "none", "host", "container:NAME" or one that you made)`)
 	network.alias, network.kind = "net", "network"
 	alias := listFlag(&f.aliases, "network-alias", "", "Add network-scoped alias for the container")
 	alias.alias = "net-alias"

@@ -3,8 +3,10 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 )
 
 // Boot starts the containers that ran before the machine was started anew and
@@ -16,6 +18,10 @@ func (h *Home) Boot(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Who shares the network of another needs that one first.
+	slices.SortStableFunc(list, func(a, b *Container) int {
+		return cmp.Compare(min(len(a.Config.networkOfWhom()), 1), min(len(b.Config.networkOfWhom()), 1))
+	})
 	var started []string
 	var errs []error
 	for _, c := range list {

@@ -255,7 +255,7 @@ func (h *Home) configure(b Base, o Options) (*Config, error) {
 	if err = c.Privileges.check(c); err != nil {
 		return nil, err
 	}
-	if err = h.networkSettings(c, image.ExposedPorts); err != nil {
+	if err = h.networkSettings(c, &o, image.ExposedPorts); err != nil {
 		return nil, err
 	}
 	c.Labels = join(image.Labels, o.Labels)

@@ -49,11 +49,7 @@ func (s *start) joinProgram(g gate) *userns.Prog {
 	} else {
 		p.CloseBut(proc, s.programEnd, s.null, s.stdio[0], s.stdio[1], s.stdio[2], g.pidfd)
 	}
-	if s.config.Rung.IsMapped() {
-		p.Call("set group ID", unix.SYS_SETRESGID, 0, 0, 0)
-		p.Call("clear supplementary groups", unix.SYS_SETGROUPS, 0, nil)
-		p.Call("set user ID", unix.SYS_SETRESUID, 0, 0, 0)
-	}
+	s.config.Rung.BecomeRoot(p.Prog)
 	p.Call("enter namespaces", unix.SYS_SETNS, g.pidfd, namespacesOf(s.config))
 	if s.isForeign() {
 		p.Call("show memory to ourselves", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)

@@ -339,8 +339,10 @@ func (r *recipe) limit() {
 	}
 	if l.OOMScoreAdj != 0 {
 		text := []byte(strconv.Itoa(l.OOMScoreAdj))
-		r.Call("set OOM score", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC, 0).Into(r.work).Any().SkipOnIgnored(1)
-		r.Call("set OOM score", unix.SYS_WRITE, r.work, text, len(text)).Any()
+		r.shown(func() {
+			r.Call("set OOM score", unix.SYS_OPENAT, unix.AT_FDCWD, "/proc/self/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC, 0).Into(r.work).Any().SkipOnIgnored(1)
+			r.Call("set OOM score", unix.SYS_WRITE, r.work, text, len(text)).Any()
+		})
 	}
 }
 

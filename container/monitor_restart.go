@@ -164,7 +164,13 @@ func (m *monitor) startAgain(ctx context.Context) (*program, error) {
 		return nil, err
 	}
 	defer high.close()
+	shared, err := (&Home{dir: m.Home, here: m.Here}).openShared(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	defer shared.close()
 	st := newStart(config, m.wire.current(), m.dir, m.Home, filter)
+	st.share(shared)
 	if st.emulation, err = m.Emulation.compiled(); err != nil {
 		return nil, err
 	}

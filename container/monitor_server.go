@@ -271,7 +271,11 @@ func (m *monitor) pause(on bool) error {
 // join gives out what a process needs to enter the container: its pid 1, which
 // names the namespaces, and the user namespace that owns them. The program may
 // be in another one below that.
+//
+// A program that is being started has not got all of its mounts: its execve, or
+// its end, is waited for.
 func (m *monitor) join(out *bundle) error {
+	m.current().receiver.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.running {

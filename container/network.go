@@ -19,7 +19,7 @@ const (
 	NetworkNone   = "none"   // a network namespace of its own with loopback up
 	NetworkHost   = "host"   // the host's
 
-	networkOf = "container:" // the prefix of another container's
+	networkOf = "container:" // the prefix of another container's; its ID follows in a record
 )
 
 // Networking is what the flags of run and create say about the network.
@@ -87,10 +87,7 @@ func (n *Networking) check(mode string) error {
 // checkWithout refuses what is not there without a network of the container's own:
 // a policy that nobody would enforce, above all.
 func (n *Networking) checkWithout(mode string) error {
-	switch {
-	case strings.HasPrefix(mode, networkOf):
-		return &NetworkError{Text: "--network " + mode + ": sharing another container's network is not supported yet", Advice: "put both into a network of yours (sbx network create NAME), where they reach each other by name"}
-	case mode != NetworkNone && n.AllowNet != nil:
+	if mode != NetworkNone && n.AllowNet != nil {
 		return fmt.Errorf("--allow-net cannot be enforced with --network %s", mode)
 	}
 	return nil

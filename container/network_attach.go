@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,8 @@ type networkStart struct {
 	ports *listeners
 	ends  []*endpoint
 	files bundle // for the monitor
+
+	shared *sharedNetwork // another container's, or nil
 }
 
 // Names of files in hello, beside those of the program.
@@ -40,10 +43,13 @@ const (
 // Runs in: the host's namespaces, as the user.
 func (c *Container) openNetwork(ctx context.Context) (*networkStart, error) {
 	n := &networkStart{ports: &listeners{}}
-	if !hasEngine(c.Config.Network) {
-		return n, nil
+	var err error
+	if hasEngine(c.Config.Network) {
+		err = n.open(ctx, c)
+	} else {
+		n.shared, err = c.home.openShared(ctx, &c.Config)
 	}
-	if err := n.open(ctx, c); err != nil {
+	if err != nil {
 		n.abandon()
 		return nil, err
 	}
@@ -130,6 +136,7 @@ func (n *networkStart) places(c *Container) error {
 func (n *networkStart) close() {
 	n.ports.close()
 	n.files.close()
+	n.shared.close()
 	for _, e := range n.ends {
 		e.socket.Close()
 	}
@@ -164,7 +171,7 @@ func (e *NoDeviceError) Hint() string {
 
 // networkSettings settles the network of a new container: what its flags say, and
 // what the image exposes.
-func (h *Home) networkSettings(c *Config, exposed map[string]struct{}) error {
+func (h *Home) networkSettings(c *Config, o *Options, exposed map[string]struct{}) error {
 	n := &c.Networking
 	for port := range exposed {
 		list, err := ParseExpose(port)
@@ -175,14 +182,14 @@ func (h *Home) networkSettings(c *Config, exposed map[string]struct{}) error {
 	}
 	slices.Sort(n.Exposed)
 	n.Exposed = slices.Compact(n.Exposed)
-	if err := h.resolveNetwork(c); err != nil {
+	if err := h.resolveNetwork(c, o); err != nil {
 		return err
 	}
 	return n.check(c.Network)
 }
 
 // resolveNetwork finds the networks that the flags name.
-func (h *Home) resolveNetwork(c *Config) error {
+func (h *Home) resolveNetwork(c *Config, o *Options) error {
 	n := &c.Networking
 	if c.Network == "default" {
 		c.Network = NetworkBridge
@@ -199,6 +206,8 @@ func (h *Home) resolveNetwork(c *Config) error {
 		c.Network = n.Endpoints[0].Network
 	case c.Network == "":
 		c.Network = NetworkBridge
+	case strings.HasPrefix(c.Network, networkOf):
+		return h.shareNetwork(c, o)
 	}
 	return nil
 }

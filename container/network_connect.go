@@ -30,7 +30,7 @@ func (c *Container) Connect(ctx context.Context, e Endpoint) error {
 	e.Network = network.Name
 	config := c.Config
 	if !hasEngine(config.Network) {
-		return fail(&NetworkError{Text: "container cannot be connected to another network with one of the networks in " + config.Network + " mode"})
+		return fail(&NetworkError{Text: loneNetwork(config.Network)})
 	}
 	isIn := func(o Endpoint) bool { return o.Network == e.Network }
 	if slices.ContainsFunc(config.Networking.Endpoints, isIn) {
@@ -57,6 +57,15 @@ func (c *Container) Connect(ctx context.Context, e Endpoint) error {
 		return fail(err)
 	}
 	return nil
+}
+
+// loneNetwork is why a container in a network mode is in no other network, in
+// Docker's words.
+func loneNetwork(mode string) string {
+	if mode == NetworkNone {
+		return "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+	}
+	return "container sharing network namespace with another container or host cannot be connected to any other network"
 }
 
 // Disconnect takes the container out of a network.

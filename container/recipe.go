@@ -26,6 +26,7 @@ type start struct {
 	emulation *emulation
 	size      *unix.Winsize // of the client's terminal, at first
 	net       NetworkState
+	joined    int // the pidfd, of 20 or more, of the container whose network this shares; 0: none
 	run       execution
 
 	control int // descriptors, all of 20 or more: the monitor's conversation,
@@ -122,6 +123,7 @@ func (s *start) containerProgram() *userns.Prog {
 	if r.ownsNetwork() {
 		namespaces |= unix.CLONE_NEWNET
 	}
+	r.joinNetwork()
 	r.farEnd()
 	r.Call("create namespaces", unix.SYS_UNSHARE, namespaces)
 	r.Call("start session", unix.SYS_SETSID)

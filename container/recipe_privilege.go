@@ -88,7 +88,7 @@ func (r *recipe) becomeMapped(id Identity) {
 // inside the container's, whose map holds just that. All files are then its own.
 func (r *recipe) becomeOnly(id Identity) {
 	r.Call("create user namespace", unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
-	userns.MapOne(r.Prog, int(id.UID), 0, int(id.GID), 0)
+	r.shown(func() { userns.MapOne(r.Prog, int(id.UID), 0, int(id.GID), 0) })
 }
 
 func (r *recipe) setCapabilities(set uint64) {

@@ -100,7 +100,7 @@ func (r *recipe) create(name string, mode int) {
 func (r *recipe) mountSys() {
 	r.systemDirectory("sys")
 	const guard = unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV
-	if r.ownsNetwork() {
+	if r.config.Network != NetworkHost {
 		r.Call("mount /sys", unix.SYS_MOUNT, "sysfs", slot(slotTarget), "sysfs", guard|unix.MS_RDONLY, nil)
 		return
 	}

@@ -136,6 +136,7 @@ func (c *Container) clone(ctx context.Context, l *link, s *attachment, caught <-
 	}
 	defer high.close()
 	st := newStart(&c.Config, net.state, c.dir, c.home.dir, filter)
+	st.share(net.shared)
 	st.forStep(c.step)
 	st.size, st.control, st.descriptors = s.size(), high.other(0), high.descriptors()
 	if st.emulation, err = newEmulation(&c.Config, c.home.Features, c.dir); err != nil {
@@ -156,7 +157,7 @@ func (c *Container) clone(ctx context.Context, l *link, s *attachment, caught <-
 	if caught != nil {
 		<-caught
 	}
-	process, err := userns.Start(ctx, c.Config.Rung, unix.CLONE_NEWPID|unix.CLONE_NEWNS, st.monitorProgram())
+	process, err := net.shared.startMonitor(ctx, c.Config.Rung, st.monitorProgram())
 	if err == nil && s.input == nil && c.inputIsOnes(s) {
 		s.input, pipes.stdin = pipes.stdin, nil
 	}

@@ -3,8 +3,10 @@
 package userns
 
 import (
+	"errors"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -89,6 +91,56 @@ func TestJoin(t *testing.T) {
 			}
 			if want := "0\nenclave\nsh\n"; string(got) != want {
 				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// A program in a user namespace that is there already is our child, root there, and
+// in pid and mount namespaces of its own; who cannot enter says so by its step.
+func TestStartIn(t *testing.T) {
+	for _, r := range rungs(t) {
+		t.Run(r.Name, func(t *testing.T) {
+			other, _, _ := enclave(t, r)
+			user, err := os.Open("/proc/" + strconv.Itoa(other.PID) + "/ns/user")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer user.Close()
+			high, err := HighFile(user)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer high.Close()
+			out, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := &Prog{}
+			p.Call("out", unix.SYS_DUP3, int(w.Fd()), 1, 0)
+			p.CloseFrom(3)
+			p.EmptyMask()
+			p.Call("sh", unix.SYS_EXECVE, "/bin/sh", []string{"sh", "-c", "id -u; echo $$; readlink /proc/self/ns/user; exit 9"}, []string{"PATH=/usr/bin:/bin"})
+			child, err := StartIn(t.Context(), r, int(high.Fd()), unix.CLONE_NEWPID|unix.CLONE_NEWNS, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Close()
+			if err := child.Started(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			got, _ := io.ReadAll(out)
+			if ws, err := child.Wait(); err != nil || ws.ExitStatus() != 9 {
+				t.Errorf("status %v, %v; want 9", ws.ExitStatus(), err)
+			}
+			theirs, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(user.Fd())))
+			if want := "0\n1\n" + theirs + "\n"; err != nil || string(got) != want {
+				t.Errorf("got %q, want %q: root as pid 1 in there", got, want)
+			}
+			var step *StepError
+			_, err = StartIn(t.Context(), r, int(out.Fd()), unix.CLONE_NEWPID|unix.CLONE_NEWNS, p)
+			if !errors.As(err, &step) || step.Step != "enter user namespace" {
+				t.Errorf("into a pipe: %v; want the step that failed", err)
 			}
 		})
 	}

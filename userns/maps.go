@@ -53,10 +53,19 @@ func (r Rung) prelude() (*Prog, *mapper, error) {
 	// The child's own copy of the write end would hide the client's death.
 	p.Call("close map pipe", unix.SYS_CLOSE, fds[1])
 	p.Call(stepReadMap, unix.SYS_READ, fds[0], make([]byte, 1), 1).NonZero()
+	r.BecomeRoot(p)
+	return p, m, nil
+}
+
+// BecomeRoot adds what makes a process that is in a user namespace of the rung
+// its root. On `single` it is that already: there is nobody else.
+func (r Rung) BecomeRoot(p *Prog) {
+	if !r.IsMapped() {
+		return
+	}
 	p.Call("set group ID", unix.SYS_SETRESGID, 0, 0, 0)
 	p.Call("clear supplementary groups", unix.SYS_SETGROUPS, 0, nil)
 	p.Call("set user ID", unix.SYS_SETRESUID, 0, 0, 0)
-	return p, m, nil
 }
 
 // MapOne adds to p the writing of the ID maps of the user namespace that the

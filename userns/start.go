@@ -3,6 +3,7 @@
 package userns
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,6 +61,51 @@ func Start(ctx context.Context, r Rung, flags uintptr, p *Prog) (*Process, error
 		return nil, err
 	}
 	return child, nil
+}
+
+// StartIn is Start in a user namespace of the rung that is there already, behind
+// the descriptor user of 20 or more: it is how a program comes to share what that
+// owns.
+//
+// A process in between enters it, clones the child as its own sibling, and ends;
+// so the child is ours to wait for.
+func StartIn(ctx context.Context, r Rung, user int, flags uintptr, p *Prog) (*Process, error) {
+	toldR, toldW, err := pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer toldR.Close()
+	defer toldW.Close()
+	between := &Prog{}
+	child, number := between.Reg(), new(int32)
+	// A root in there could read the copy of our memory, see Join.
+	between.Call("hide memory", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	between.Call("enter user namespace", unix.SYS_SETNS, user, unix.CLONE_NEWUSER)
+	r.BecomeRoot(between)
+	between.Fork("clone program", flags|unix.CLONE_PARENT, nil, p).Into(child)
+	between.Store(number, child)
+	between.Call("tell pid", unix.SYS_WRITE, int(toldW.Fd()), unsafe.Pointer(number), int(unsafe.Sizeof(*number)))
+	between.Exit(0)
+	process, err := Fork(between)
+	if err != nil {
+		return nil, err
+	}
+	toldW.Close()
+	stop := context.AfterFunc(ctx, func() { toldR.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var pid [4]byte
+	_, readErr := io.ReadFull(toldR, pid[:])
+	if readErr != nil {
+		process.Kill()
+		err := process.Started(ctx)
+		_, waitErr := process.Wait()
+		return nil, cmp.Or(err, waitErr, readErr)
+	}
+	if _, err := process.Wait(); err != nil {
+		return nil, err
+	}
+	process.PID = int(int32(binary.NativeEndian.Uint32(pid[:])))
+	return process, nil
 }
 
 // Fork runs p in a plain child of this process, in the namespaces that it is in.
