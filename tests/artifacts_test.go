@@ -114,16 +114,12 @@ func checkRecords(t *testing.T, rung, name, file string, archive io.Reader) {
 	if diff := cmp.Diff(strings.Split(listing(want), "\n"), strings.Split(string(got), "\n")); diff != "" {
 		t.Errorf("the layer's files differ from the archive's (-archive +layer):\n%s", diff)
 	}
-	leaveArtifact(t, rung, name, record, got)
+	leaveArtifact(t, rung, name, append(identityOf(t, record), got...))
 }
 
-// leaveArtifact writes what may not depend on the rung: image ID, digests, files.
-func leaveArtifact(t *testing.T, rung, name string, record json.RawMessage, files []byte) {
+// identityOf is what may not depend on the rung of an image's record.
+func identityOf(t *testing.T, record json.RawMessage) []byte {
 	t.Helper()
-	dir := os.Getenv("SBX_TEST_ARTIFACTS")
-	if dir == "" {
-		return
-	}
 	var images []struct {
 		ID     string `json:"Id"`
 		RootFS struct{ Layers []string }
@@ -131,12 +127,20 @@ func leaveArtifact(t *testing.T, rung, name string, record json.RawMessage, file
 	if err := json.Unmarshal(record, &images); err != nil || len(images) != 1 {
 		t.Fatalf("inspect %s: %v", record, err)
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "image %s\nlayers %s\n%s", images[0].ID, strings.Join(images[0].RootFS.Layers, " "), files)
+	return fmt.Appendf(nil, "image %s\nlayers %s\n", images[0].ID, strings.Join(images[0].RootFS.Layers, " "))
+}
+
+// leaveArtifact writes what may not depend on the rung, nor on the user.
+func leaveArtifact(t *testing.T, rung, name string, text []byte) {
+	t.Helper()
+	dir := os.Getenv("SBX_TEST_ARTIFACTS")
+	if dir == "" {
+		return
+	}
 	if err := os.MkdirAll(filepath.Join(dir, rung), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, rung, name+".txt"), b.Bytes(), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, rung, name+".txt"), text, 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

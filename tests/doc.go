@@ -12,6 +12,7 @@
 //	leaks: what is left when all is done                  (leaks_test.go)
 //	the tree itself: imports, size, style                 (imports_test.go, size_test.go, style_test.go)
 //	what a rung records of real images                    (artifacts_test.go)
+//	what it remembers of owners that change, owners/*.sh  (owners_test.go)
 //
 // # Invariants
 //
