@@ -57,12 +57,11 @@ func (s *start) joinProgram(g gate) *userns.Prog {
 		userns.MapOneIn(p.Prog, proc, int(s.run.identity.UID), 0, int(s.run.identity.GID), 0)
 		p.Call("hide memory", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	}
-	child, pidfd := p.Reg(), new(int32)
+	var child userns.Reg
 	if g.user < 0 {
-		p.Fork("clone program", unix.CLONE_PIDFD, pidfd, s.executedProgram()).Into(child)
-		p.Load(p.work, pidfd)
-		p.send(s.programEnd, `{"what":"pidfd"}`, p.work)
+		child = p.forkTold(s.executedProgram())
 	} else {
+		child = p.Reg()
 		p.Fork("clone program", 0, nil, s.executedProgram()).Into(child)
 	}
 	p.Call("close descriptors", unix.SYS_CLOSE_RANGE, 0, uintptr(^uint32(0)), 0)

@@ -13,11 +13,12 @@ import (
 )
 
 // heal removes what commands that died have left: directories on their way in
-// or out, and containers that were to remove themselves but whose monitor was
+// or out, names that are nobody's, and containers that were to remove themselves but whose monitor was
 // killed. It is no error when something cannot be removed; the next command
 // tries again.
 func (h *Home) heal(ctx context.Context) {
 	h.discardMakings()
+	defer h.clearNames()
 	entries, err := os.ReadDir(h.dir)
 	if err != nil {
 		return

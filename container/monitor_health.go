@@ -210,7 +210,7 @@ func (m *monitor) runCheck(ctx context.Context, p *program, c *Config, test []st
 		return statusFailed, nil, err
 	}
 	defer conn.Close()
-	high, err := openHighFiles(theirs, theirs, [3]*os.File{1: w, 2: w}, p.pidfile)
+	high, err := openHighFiles(theirs, theirs, [3]*os.File{1: w, 2: w}, p.gate())
 	theirs.Close()
 	w.Close()
 	if err != nil {

@@ -84,6 +84,17 @@ func (p *program) pump(out *output) {
 	}
 }
 
+// gate is the pidfd of a process by which others enter the container: of pid 1,
+// or of the child that it has as a mere reaper, see forkProgram.
+func (p *program) gate() *os.File {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f := p.held[filePidfd]; f != nil {
+		return f
+	}
+	return p.pidfile
+}
+
 // receive takes what the start program sends before it executes: namespaces,
 // which are kept so that taking them apart delays nobody (see
 // recipe.holdNamespaces), and the terminal. Its end of the channel closes with

@@ -288,7 +288,7 @@ func (m *monitor) join(out *bundle) error {
 		}
 		m.user = f
 	}
-	out.add(filePidfd, m.program.pidfile)
+	out.add(filePidfd, m.program.gate())
 	out.add(fileUser, m.user)
 	return nil
 }

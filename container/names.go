@@ -63,25 +63,57 @@ func (h *Home) takeName(name, id string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := os.Lstat(filepath.Join(h.dir, owner, "config.json")); err == nil {
+		if h.isOwner(owner) {
 			return &NameInUseError{name, owner}
 		}
-		if h.beingMade(owner) {
-			return &NameInUseError{name, owner}
-		}
-		// A stale link is taken away under a name of our own first: of several
-		// that find it, one wins, and none removes a fresh one.
-		mine := link + "." + id[:shortID] + ".stale"
-		if err := os.Rename(link, mine); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := h.clearName(link, owner, id); err != nil {
 			return err
 		}
-		if now, err := os.Readlink(mine); err == nil && now != owner {
-			// Between the look and the rename another had taken it: give it back.
-			if err := unix.Link(mine, link); err != nil && !errors.Is(err, fs.ErrExist) {
-				return err
-			}
+	}
+}
+
+// isOwner reports whether a container is there, or on its way. It may arrive
+// between two looks.
+func (h *Home) isOwner(id string) bool {
+	isThere := func() bool {
+		_, err := os.Lstat(filepath.Join(h.dir, id, "config.json"))
+		return err == nil
+	}
+	return isThere() || h.beingMade(id) || isThere()
+}
+
+// clearName frees a name whose owner is gone. The stale link is taken away under
+// a name of our own, made of id, first: of several that find it, one wins, and
+// none removes a fresh one.
+func (h *Home) clearName(link, owner, id string) error {
+	mine := link + "." + id[:shortID] + ".stale"
+	if err := os.Rename(link, mine); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if now, err := os.Readlink(mine); err == nil && now != owner {
+		// Between the look and the rename another had taken it: give it back.
+		if err := unix.Link(mine, link); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
 		}
-		os.Remove(mine)
+	}
+	os.Remove(mine)
+	return nil
+}
+
+// clearNames frees the names that were taken by who died before there was a
+// container.
+func (h *Home) clearNames() {
+	dir := filepath.Join(h.dir, namesDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		link := filepath.Join(dir, e.Name())
+		owner, err := os.Readlink(link)
+		if err == nil && !h.isOwner(owner) {
+			_ = h.clearName(link, owner, newID())
+		}
 	}
 }
 

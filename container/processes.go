@@ -43,7 +43,7 @@ func (c *Container) Processes() ([]Process, error) {
 	if c.State.PID == 0 {
 		return nil, nil
 	}
-	own, err := os.Readlink(pidPath(c.State.PID, "ns/pid"))
+	own, err := os.Readlink(pidPath(c.visible(), "ns/pid"))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil // it has just ended
@@ -61,7 +61,7 @@ func (c *Container) Processes() ([]Process, error) {
 		if err != nil {
 			continue
 		}
-		if ns, err := os.Readlink(pidPath(pid, "ns/pid")); err != nil || ns != own {
+		if ns, err := os.Readlink(pidPath(pid, "ns/pid")); pid != c.State.PID && (err != nil || ns != own) {
 			continue
 		}
 		p, err := readProcess(pid, boot)
@@ -78,6 +78,20 @@ func (c *Container) Processes() ([]Process, error) {
 		return a.PID - b.PID
 	})
 	return list, nil
+}
+
+// visible is a process of the container whose namespaces may be looked at: pid 1,
+// or the first child of that where it is a mere reaper and hides its memory.
+func (c *Container) visible() int {
+	pid := c.State.PID
+	if !c.Config.Init {
+		return pid
+	}
+	children := strings.Fields(readLine(pidPath(pid, "task/"+strconv.Itoa(pid)+"/children")))
+	if len(children) > 0 {
+		pid, _ = strconv.Atoi(children[0])
+	}
+	return pid
 }
 
 func pidPath(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
@@ -203,7 +217,7 @@ func (c *Container) Usage() (Usage, error) {
 		u.Read, u.Written = u.Read+p.Read, u.Written+p.Written
 	}
 	if len(list) > 0 && c.Config.Network != NetworkHost {
-		u.NetIn, u.NetOut = networkBytes(c.State.PID)
+		u.NetIn, u.NetOut = networkBytes(c.visible())
 	}
 	return u, nil
 }

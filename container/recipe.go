@@ -236,12 +236,21 @@ func (r *recipe) forkProgram() {
 	program.console()
 	program.giveUp()
 	program.execute()
-	child := r.Reg()
 	r.Call("hide memory", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	r.Fork("clone program", 0, nil, program.Prog).Into(child)
+	child := r.forkTold(program.Prog)
 	r.setCapabilities(1 << unix.CAP_KILL)
 	r.Call("close descriptors", unix.SYS_CLOSE_RANGE, 0, uintptr(^uint32(0)), 0)
 	r.Reap(child)
+}
+
+// forkTold forks and sends the monitor what names the child. The parent cannot
+// stand for it: nobody enters namespaces by a process whose memory is hidden.
+func (r *recipe) forkTold(program *userns.Prog) userns.Reg {
+	child, pidfd := r.Reg(), new(int32)
+	r.Fork("clone program", unix.CLONE_PIDFD, pidfd, program).Into(child)
+	r.Load(r.work, pidfd)
+	r.send(r.programEnd, `{"what":"`+filePidfd+`"}`, r.work)
+	return child
 }
 
 // stdio places the program's three standard descriptors: pipes that the monitor

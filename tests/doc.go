@@ -10,6 +10,7 @@
 //	registry, distribution: registries on loopback        (registry_test.go)
 //	expect: a program in a real terminal                  (expect_test.go)
 //	leaks: what is left when all is done                  (leaks_test.go)
+//	kill -9 at random moments                             (killed_test.go)
 //	the tree itself: imports, size, style                 (imports_test.go, size_test.go, style_test.go)
 //	what a rung records of real images                    (artifacts_test.go)
 //	what it remembers of owners that change, owners/*.sh  (owners_test.go)
