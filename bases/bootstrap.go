@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -25,7 +24,8 @@ const (
 // Bootstrap says which system is to be made.
 type Bootstrap struct {
 	Suite      string
-	Mirror     string   // "": the host's own, or the vendor's
+	Mirror     string   // "": of Mirrors, or the host's own, or the vendor's
+	Mirrors    []string // asked in order, where Mirror is ""
 	Include    []string // further packages
 	Variant    string   // "": VariantMinbase
 	Arch       string   // Debian's name of an architecture
@@ -60,8 +60,8 @@ type unpacked struct {
 	archive  *archive
 }
 
-// prepare gets everything that the mirror has to give, verified.
-func (b Bootstrap) prepare(ctx context.Context, h *container.Home) (*unpacked, error) {
+// prepare settles where everything comes from and who must have signed it.
+func (b Bootstrap) prepare(h *container.Home) (*unpacked, error) {
 	u := &unpacked{Bootstrap: b}
 	if u.Variant == "" {
 		u.Variant = VariantMinbase
@@ -76,20 +76,40 @@ func (b Bootstrap) prepare(ctx context.Context, h *container.Home) (*unpacked, e
 	if u.vendor, known = vendorOf(b.Suite); !known && (b.Mirror == "" || b.Keyring == "") {
 		return nil, &suiteError{b.Suite}
 	}
-	if u.Mirror == "" {
-		u.Mirror = u.vendor.mirrorFor("/", b.Arch)
+	switch own := u.vendor.mirrorFor("/", b.Arch); {
+	case u.Mirror != "":
+		u.Mirrors = []string{u.Mirror}
+	case own != "":
+		u.Mirrors = append(slices.Clone(u.Mirrors), own)
 	}
-	u.Mirror = strings.TrimRight(u.Mirror, "/")
 	keys, err := u.readKeys()
 	if err != nil {
 		return nil, err
 	}
-	cache := filepath.Join(h.Store.Path(), "cache", "archive")
-	if err := os.MkdirAll(cache, 0o700); err != nil {
-		return nil, fmt.Errorf("create cache: %w", err)
+	cache, err := openCache(h.Store, b.Fetch)
+	if err != nil {
+		return nil, err
 	}
-	u.archive = &archive{url: u.Mirror, keys: keys, cache: cache, fetch: b.Fetch, now: time.Now()}
-	return u, u.choose(ctx)
+	u.archive = &archive{keys: keys, cache: cache, now: time.Now()}
+	return u, nil
+}
+
+// reach asks one mirror after the other for the suite's index, until one has it.
+func (u *unpacked) reach(ctx context.Context) error {
+	var err error
+	for i, mirror := range u.Mirrors {
+		u.Mirror = strings.TrimRight(mirror, "/")
+		u.archive.url = u.Mirror
+		u.Progress("Getting the index of " + u.Suite + " from " + u.Mirror)
+		u.release, err = u.archive.release(ctx, u.Suite)
+		if err == nil || !mayBeElsewhere(err) || ctx.Err() != nil {
+			return err
+		}
+		if i < len(u.Mirrors)-1 {
+			u.Progress(err.Error())
+		}
+	}
+	return err
 }
 
 // readKeys reads the keys that may sign: those that were named, those of this
@@ -138,11 +158,6 @@ func or(values ...string) string {
 
 // choose reads the indexes and gets the packages.
 func (u *unpacked) choose(ctx context.Context) error {
-	u.Progress("Getting the index of " + u.Suite + " from " + u.Mirror)
-	var err error
-	if u.release, err = u.archive.release(ctx, u.Suite); err != nil {
-		return err
-	}
 	if !slices.Contains(u.release.architectures, u.Arch) {
 		return fmt.Errorf("the suite %s is not made for %s; it is for %s", u.Suite, u.Arch, strings.Join(u.release.architectures, ", "))
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pault.ag/go/debian/version"
+
+	"sbx/tests/upstream"
 )
 
 const testSuite = "test"
@@ -23,13 +25,21 @@ const testSuite = "test"
 // prepared is a bootstrap from a mirror, ready to choose.
 func prepared(t *testing.T, m *fakeMirror) *unpacked {
 	t.Helper()
-	keys, err := parseKeyring(m.signer.packet)
+	keys, err := parseKeyring(m.Signer.Packet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &unpacked{Bootstrap: Bootstrap{Suite: testSuite, Arch: "amd64", Variant: VariantMinbase, Components: []string{"main"}, Mirror: m.URL, Progress: func(string) {}}}
-	u.archive = &archive{url: m.URL, keys: keys, cache: t.TempDir(), now: time.Unix(2000, 0)}
+	u := &unpacked{Bootstrap: Bootstrap{Suite: testSuite, Arch: "amd64", Variant: VariantMinbase, Components: []string{"main"}, Mirrors: []string{m.URL}, Progress: func(string) {}}}
+	u.archive = &archive{url: m.URL, keys: keys, cache: cache{dir: t.TempDir()}, now: time.Unix(2000, 0)}
 	return u
+}
+
+// choose gets the index and what is chosen of it.
+func choose(t *testing.T, u *unpacked) error {
+	if err := u.reach(t.Context()); err != nil {
+		return err
+	}
+	return u.choose(t.Context())
 }
 
 func required(name, fields string) fakePackage {
@@ -75,7 +85,7 @@ func TestBootstrapChoice(t *testing.T) {
 		m.publish(testSuite, time.Unix(1500, 0), "", test.packages...)
 		u := prepared(t, m)
 		u.Include = test.include
-		err := u.choose(t.Context())
+		err := choose(t, u)
 		got := ""
 		if err != nil {
 			got = err.Error()
@@ -111,23 +121,23 @@ func TestBootstrapRefuses(t *testing.T) {
 		change func(m *fakeMirror, u *unpacked)
 		want   string
 	}{
-		"no suite": {func(m *fakeMirror, _ *unpacked) { delete(m.files, "dists/test/InRelease") }, "has no suite test"},
+		"no suite": {func(m *fakeMirror, _ *unpacked) { m.Remove("dists/test/InRelease") }, "has no suite test"},
 		"another's key": {func(m *fakeMirror, _ *unpacked) {
-			m.signer = newSigner(9)
+			m.Signer = upstream.NewSigner(9)
 			m.publish(testSuite, time.Unix(1500, 0), "", apt)
 		}, "no good signature of a key that is trusted"},
-		"changed text": {func(m *fakeMirror, _ *unpacked) { m.edit("dists/test/InRelease", "Test", "Evil") }, "no good signature"},
+		"changed text": {func(m *fakeMirror, _ *unpacked) { m.Edit("dists/test/InRelease", "Test", "Evil") }, "no good signature"},
 		"another suite": {func(m *fakeMirror, _ *unpacked) {
 			m.publish("other", time.Unix(1500, 0), "", apt)
-			m.files["dists/test/InRelease"] = m.files["dists/other/InRelease"]
+			m.Put("dists/test/InRelease", m.File("dists/other/InRelease"))
 		}, "the mirror sent suite stable (other) in place of test"},
 		"of the future": {func(m *fakeMirror, _ *unpacked) { m.publish(testSuite, time.Unix(500_000, 0), "", apt) }, "the release is dated Tue, 06 Jan 1970"},
 		"out of date": {func(m *fakeMirror, _ *unpacked) {
 			m.publish(testSuite, time.Unix(1000, 0), "Valid-Until: Thu, 01 Jan 1970 00:20:00 UTC\n", apt)
 		}, "the release was valid until Thu, 01 Jan 1970"},
-		"wrong index":   {func(m *fakeMirror, _ *unpacked) { m.edit("dists/test/main/binary-amd64/Packages.gz", "", "x") }, "it has "},
-		"wrong package": {func(m *fakeMirror, _ *unpacked) { m.edit("pool/apt.deb", "debian-binary", "debian-binarx") }, "package apt: verify "},
-		"no package":    {func(m *fakeMirror, _ *unpacked) { delete(m.files, "pool/apt.deb") }, "package apt: download "},
+		"wrong index":   {func(m *fakeMirror, _ *unpacked) { m.Edit("dists/test/main/binary-amd64/Packages.gz", "", "x") }, "it has "},
+		"wrong package": {func(m *fakeMirror, _ *unpacked) { m.Edit("pool/apt.deb", "debian-binary", "debian-binarx") }, "package apt: verify "},
+		"no package":    {func(m *fakeMirror, _ *unpacked) { m.Remove("pool/apt.deb") }, "package apt: download "},
 		"another arch":  {func(_ *fakeMirror, u *unpacked) { u.Arch = "s390x" }, "the suite test is not made for s390x; it is for amd64, all"},
 		"no component":  {func(_ *fakeMirror, u *unpacked) { u.Components = []string{"universe"} }, "the suite test has no component universe for amd64"},
 	} {
@@ -135,11 +145,11 @@ func TestBootstrapRefuses(t *testing.T) {
 		m.publish(testSuite, time.Unix(1500, 0), "", apt)
 		u := prepared(t, m)
 		test.change(m, u)
-		err := u.choose(t.Context())
+		err := choose(t, u)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v, want %q", name, err, test.want)
 		}
-		left, _ := filepath.Glob(filepath.Join(u.archive.cache, "*"))
+		left, _ := filepath.Glob(filepath.Join(u.archive.cache.dir, "*"))
 		for _, f := range left {
 			if !strings.HasSuffix(f, ".part") && strings.HasPrefix(name, "wrong") && name != "wrong package" {
 				t.Errorf("%s: %s is left", name, f)
@@ -166,15 +176,6 @@ func TestPackageIndexRefuses(t *testing.T) {
 	}
 }
 
-// edit changes the first from in a file to to; "" adds at the end.
-func (m *fakeMirror) edit(name, from, to string) {
-	if from == "" {
-		m.files[name] = append(m.files[name], to...)
-		return
-	}
-	m.files[name] = bytes.Replace(m.files[name], []byte(from), []byte(to), 1)
-}
-
 // A download that is cut goes on where it was, in this process and in the next;
 // what is in the cache is not asked for again.
 func TestBootstrapResumes(t *testing.T) {
@@ -184,29 +185,29 @@ func TestBootstrapResumes(t *testing.T) {
 	big.contents = map[string]string{"./f": strings.Repeat("0123456789abcdef", 4096)}
 	m.publish(testSuite, time.Unix(1500, 0), "", big)
 	u := prepared(t, m)
-	m.cut["pool/apt.deb"] = 100
-	if err := u.choose(t.Context()); err != nil {
+	m.Cut("pool/apt.deb", 100)
+	if err := choose(t, u); err != nil {
 		t.Fatal(err)
 	}
-	if n := m.asked["pool/apt.deb"]; n != 2 {
+	if n := m.Asked("pool/apt.deb"); n != 2 {
 		t.Errorf("asked %d times, want 2", n)
 	}
 	again := prepared(t, m)
 	again.archive.cache = u.archive.cache
-	if err := again.choose(t.Context()); err != nil {
+	if err := choose(t, again); err != nil {
 		t.Fatal(err)
 	}
-	if n := m.asked["pool/apt.deb"]; n != 2 {
+	if n := m.Asked("pool/apt.deb"); n != 2 {
 		t.Errorf("asked %d times, want 2: it is in the cache", n)
 	}
 	// What a process that died has left.
 	third := prepared(t, m)
-	whole := m.files["pool/apt.deb"]
-	part := filepath.Join(third.archive.cache, fmt.Sprintf("%x.part", sum256(whole)))
+	whole := m.File("pool/apt.deb")
+	part := filepath.Join(third.archive.cache.dir, upstream.Sum(whole)+".part")
 	if err := os.WriteFile(part, whole[:150], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := third.choose(t.Context()); err != nil {
+	if err := choose(t, third); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(strings.TrimSuffix(part, ".part")); err != nil || !bytes.Equal(got, whole) {
@@ -232,7 +233,7 @@ func TestBootstrapTar(t *testing.T) {
 	m.publish(testSuite, time.Unix(1500, 0), "", apt)
 	u := prepared(t, m)
 	u.Epoch = time.Unix(4000, 0)
-	if err := u.choose(t.Context()); err != nil {
+	if err := choose(t, u); err != nil {
 		t.Fatal(err)
 	}
 	var first, second bytes.Buffer
@@ -296,7 +297,7 @@ func TestBootstrapHostilePackages(t *testing.T) {
 		test.p.name, test.p.version, test.p.fields = "apt", "1", "Priority: required\n"
 		m.publish(testSuite, time.Unix(1500, 0), "", test.p)
 		u := prepared(t, m)
-		err := u.choose(t.Context())
+		err := choose(t, u)
 		if err == nil {
 			err = u.writeTar(t.Context(), io.Discard)
 		}

@@ -26,8 +26,19 @@ import (
 //
 // Runs in: the host's namespaces, as the user; foreign programs run in the container.
 func (b Bootstrap) Make(ctx context.Context, h *container.Home, name string) (store.Image, error) {
-	u, err := b.prepare(ctx, h)
+	u, err := b.prepare(h)
 	if err != nil {
+		return store.Image{}, err
+	}
+	if err := u.reach(ctx); err != nil {
+		return store.Image{}, err
+	}
+	return u.make(ctx, h, name)
+}
+
+// make makes the image of a suite whose index is there.
+func (u *unpacked) make(ctx context.Context, h *container.Home, name string) (store.Image, error) {
+	if err := u.choose(ctx); err != nil {
 		return store.Image{}, err
 	}
 	draft, err := h.Store.NewDraft(ctx)

@@ -2,7 +2,10 @@
 
 package bases
 
-import _ "embed" // the keys of Debian's archive
+import _ "embed" // keys, whose origin keys/README.md tells
 
 //go:embed keys/debian-archive-keyring.gpg
 var debianKeys []byte
+
+//go:embed keys/archlinux-release-key.gpg
+var archKeys []byte

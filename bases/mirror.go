@@ -46,6 +46,12 @@ func vendorOf(suite string) (vendor, bool) {
 	return all[i], true
 }
 
+// VendorOf is the name of the distribution that has a suite, or "".
+func VendorOf(suite string) string {
+	v, _ := vendorOf(suite)
+	return v.name
+}
+
 // mirrorFor is where this machine's own apt takes packages from, if it is of the
 // same vendor; else the vendor's own mirror.
 func (v vendor) mirrorFor(root, arch string) string {

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"math/big"
 	"time"
 )
@@ -54,6 +55,10 @@ var errOpenPGP = errors.New("damaged OpenPGP data")
 // are keys of algorithms that no archive uses any more.
 func parseKeyring(data []byte) (keyring, error) {
 	var keys keyring
+	data, err := plainPackets(data, beginKeys, endKeys)
+	if err != nil {
+		return nil, err
+	}
 	for len(data) > 0 {
 		tag, body, rest, err := nextPacket(data)
 		if err != nil {
@@ -209,8 +214,9 @@ func (s *signature) subpackets(data []byte, signed bool) error {
 	return nil
 }
 
-// verify reports whether one of the keys made the signature of text.
-func (k keyring) verify(s signature, text []byte, now time.Time) bool {
+// verify reports whether one of the keys made the signature of the text that
+// write writes.
+func (k keyring) verify(s signature, write func(io.Writer) error, now time.Time) bool {
 	if s.kind > 1 || !s.expires.IsZero() && now.After(s.expires) {
 		return false
 	}
@@ -226,7 +232,9 @@ func (k keyring) verify(s signature, text []byte, now time.Time) bool {
 	default:
 		return false // SHA-1 and older prove nothing any more
 	}
-	sum.Write(text)
+	if write(sum) != nil {
+		return false
+	}
 	sum.Write(s.hashed)
 	sum.Write(binary.BigEndian.AppendUint32([]byte{4, 0xff}, uint32(len(s.hashed))))
 	digest := sum.Sum(nil)
@@ -278,7 +286,7 @@ func (e *signatureError) Error() string {
 
 // Hint says what that may mean.
 func (e *signatureError) Hint() string {
-	return "the mirror may be damaged or somebody else's; keys of another archive are named with --keyring FILE"
+	return "the server may be damaged or somebody else's; keys are named with --keyring FILE or bases.keys in config.toml"
 }
 
 // openSigned returns the text of a clear-signed message that one of the keys has
@@ -288,7 +296,7 @@ func (k keyring) openSigned(data []byte, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	packets, err := unarmour(armour)
+	packets, err := unarmour(armour, endSignature)
 	if err != nil {
 		return nil, err
 	}
@@ -299,7 +307,7 @@ func (k keyring) openSigned(data []byte, now time.Time) ([]byte, error) {
 	canonical := bytes.Join(text, []byte("\r\n"))
 	refused := &signatureError{}
 	for _, s := range list {
-		if k.verify(s, canonical, now) {
+		if k.verify(s, func(w io.Writer) error { _, err := w.Write(canonical); return err }, now) {
 			return append(bytes.Join(text, []byte("\n")), '\n'), nil
 		}
 		refused.issuers = append(refused.issuers, s.issuer)
@@ -337,13 +345,13 @@ func splitSigned(data []byte) (text, armour [][]byte, err error) {
 
 // unarmour decodes base64 lines up to the end mark. The checksum line is passed
 // over: the signature protects itself.
-func unarmour(lines [][]byte) ([]byte, error) {
+func unarmour(lines [][]byte, end []byte) ([]byte, error) {
 	var coded []byte
 	header := true
 	for _, line := range lines {
 		line = bytes.TrimSpace(line)
 		switch {
-		case bytes.Equal(line, endSignature):
+		case bytes.Equal(line, end):
 			data, err := base64.StdEncoding.DecodeString(string(coded))
 			if err != nil {
 				return nil, errOpenPGP

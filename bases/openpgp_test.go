@@ -12,17 +12,18 @@ import (
 	"time"
 
 	"sbx/tests/need"
+	"sbx/tests/upstream"
 )
 
 func TestOpenSigned(t *testing.T) {
-	own, other := newSigner(1), newSigner(2)
-	keys, err := parseKeyring(append(append([]byte{}, other.packet...), own.packet...))
+	own, other := upstream.NewSigner(1), upstream.NewSigner(2)
+	keys, err := parseKeyring(append(append([]byte{}, other.Packet...), own.Packet...))
 	if err != nil || len(keys) != 2 {
 		t.Fatalf("%d keys, error %v", len(keys), err)
 	}
 	now := time.Unix(1000, 0)
 	text := "Suite: x\n- a dash\nspaces  \n\nend\n"
-	signed := own.sign(text, 0)
+	signed := own.ClearSigned(text, 0)
 	got, err := keys.openSigned([]byte(signed), now)
 	if want := "Suite: x\n- a dash\nspaces\n\nend\n"; err != nil || string(got) != want {
 		t.Errorf("%q, error %v, want %q", got, err, want)
@@ -39,15 +40,15 @@ func TestOpenSigned(t *testing.T) {
 	}{
 		"another text":  {strings.Replace(signed, "Suite: x", "Suite: y", 1), keys, now},
 		"an added line": {strings.Replace(signed, "end\n", "end\nmore\n", 1), keys, now},
-		"unknown key":   {newSigner(3).sign(text, 0), keys, now},
+		"unknown key":   {upstream.NewSigner(3).ClearSigned(text, 0), keys, now},
 		"no keys":       {signed, nil, now},
-		"expired":       {own.sign(text, 5), keys, now},
+		"expired":       {own.ClearSigned(text, 5), keys, now},
 	} {
 		if _, err := test.keys.openSigned([]byte(test.message), test.now); !errors.As(err, &refused) {
 			t.Errorf("%s: error %v, want that there is no good signature", name, err)
 		}
 	}
-	if _, err := keys.openSigned([]byte(own.sign(text, 1000)), now); err != nil {
+	if _, err := keys.openSigned([]byte(own.ClearSigned(text, 1000)), now); err != nil {
 		t.Errorf("before it expires: %v", err)
 	}
 	// What stands around the signed text is not a part of it.
@@ -130,13 +131,13 @@ func TestOpenSignedByGnuPG(t *testing.T) {
 }
 
 func FuzzOpenSigned(f *testing.F) {
-	own := newSigner(1)
-	keys, err := parseKeyring(own.packet)
+	own := upstream.NewSigner(1)
+	keys, err := parseKeyring(own.Packet)
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add([]byte(own.sign("a\n", 0)))
-	f.Add([]byte(own.sign("a\n", 9)))
+	f.Add([]byte(own.ClearSigned("a\n", 0)))
+	f.Add([]byte(own.ClearSigned("a\n", 9)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		text, err := keys.openSigned(data, time.Unix(100, 0))
 		// Only what the key has signed can be opened, and that is one of the seeds.
@@ -147,7 +148,7 @@ func FuzzOpenSigned(f *testing.F) {
 }
 
 func FuzzKeyring(f *testing.F) {
-	f.Add(newSigner(1).packet)
+	f.Add(upstream.NewSigner(1).Packet)
 	f.Add(debianKeys[:4000])
 	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = parseKeyring(data) })
 }

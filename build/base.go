@@ -75,6 +75,9 @@ func (b *builder) loadImage(ctx context.Context, s *stage, name string) error {
 	s.image = cloneImage(img.Config)
 	s.result = snapshot{base: img}
 	shown := ref.String()
+	if kept, err := reference.Parse(img.Name); err == nil && kept.Domain != ref.Domain && ref.Digest.IsZero() {
+		shown = img.Name // a distribution's own, and no registry's
+	}
 	if ref.Digest.IsZero() {
 		shown += "@" + string(img.Manifest.Digest)
 	}

@@ -69,9 +69,13 @@ func (o *bootstrapOptions) run(ctx context.Context, c *client, operands []string
 	if err != nil {
 		return err
 	}
+	f, err := c.config()
+	if err != nil {
+		return err
+	}
 	p := newProgress(c.err, o.quiet)
 	b := bases.Bootstrap{
-		Suite: suite, Mirror: o.mirror, Include: commas(o.include), Variant: o.variant, Arch: or(o.arch, bases.DebianArch(runtime.GOARCH)),
+		Suite: suite, Mirror: o.mirror, Mirrors: f.Bases.Mirrors[bases.VendorOf(suite)], Include: commas(o.include), Variant: o.variant, Arch: or(o.arch, bases.DebianArch(runtime.GOARCH)),
 		Components: commas(o.components), Keyring: o.keyring, Epoch: epoch, Fetch: options, Progress: func(text string) { p.line("%s", text) },
 	}
 	var img store.Image
@@ -82,9 +86,7 @@ func (o *bootstrapOptions) run(ctx context.Context, c *client, operands []string
 	})
 	p.end()
 	if err != nil {
-		for _, line := range bases.ScriptOutput(err) {
-			fmt.Fprintf(c.err, "%s\n", printable(line))
-		}
+		c.printScript(err)
 		return named("bootstrap "+suite, err)
 	}
 	if o.quiet {

@@ -37,7 +37,9 @@ type config struct {
 		Range string `toml:"range"` // an IPv4 prefix, or ""
 	} `toml:"network"`
 	Bases struct {
+		Order   []string            `toml:"order"`   // of "catalog" and "registry"
 		Mirrors map[string][]string `toml:"mirrors"` // by distribution; http and https URLs
+		Keys    map[string]string   `toml:"keys"`    // by distribution; files of keys that must have signed
 	} `toml:"bases"`
 	Registries map[string]registryConfig `toml:"registry"` // by host[:port], as in references
 	ShortNames struct {
@@ -149,6 +151,16 @@ func (f *config) check() error {
 			}
 		}
 	}
+	for _, source := range f.Bases.Order {
+		if source != fromCatalog && source != fromRegistry {
+			return fmt.Errorf("bases.order: %q is neither %s nor %s", source, fromCatalog, fromRegistry)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Bases.Keys)) {
+		if !filepath.IsAbs(f.Bases.Keys[name]) {
+			return fmt.Errorf("bases.keys.%s: %q is not an absolute path", name, f.Bases.Keys[name])
+		}
+	}
 	for _, host := range slices.Sorted(maps.Keys(f.Registries)) {
 		if err := f.Registries[host].check(host); err != nil {
 			return err
@@ -200,7 +212,11 @@ func (f *config) override(other config) {
 			*s.to = *s.from
 		}
 	}
+	if len(other.Bases.Order) > 0 {
+		f.Bases.Order = other.Bases.Order
+	}
 	f.Bases.Mirrors = merged(f.Bases.Mirrors, other.Bases.Mirrors)
+	f.Bases.Keys = merged(f.Bases.Keys, other.Bases.Keys)
 	f.Registries = merged(f.Registries, other.Registries)
 	f.ShortNames.Aliases = merged(f.ShortNames.Aliases, other.ShortNames.Aliases)
 }

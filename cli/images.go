@@ -141,7 +141,7 @@ func matchesReference(name, pattern string) bool {
 	if err != nil {
 		return false
 	}
-	for _, candidate := range []string{ref.Familiar(), ref.FamiliarName(), ref.String(), ref.Name()} {
+	for _, candidate := range []string{familiar(name), shortRepository(ref), ref.String(), ref.Name()} {
 		if ok, err := path.Match(pattern, candidate); ok && err == nil {
 			return true
 		}
@@ -198,5 +198,5 @@ func repositoryAndTag(name string) (repository, tag string) {
 	if _, isLocation := fetch.Locate(name); isLocation || err != nil {
 		return printable(name), none
 	}
-	return ref.FamiliarName(), or(ref.Tag, none)
+	return shortRepository(ref), or(ref.Tag, none)
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"sbx/container"
-	"sbx/reference"
 )
 
 func psCommand() command {
@@ -153,8 +152,8 @@ func isAncestor(c *container.Container, typed string) bool {
 	if short := strings.TrimPrefix(typed, "sha256:"); len(short) >= 4 && isHex(short) && strings.HasPrefix(id, short) {
 		return true
 	}
-	ref, err := reference.Parse(typed)
-	return err == nil && c.Config.ImageName == ref.String()
+	names, err := namesOf(typed)
+	return err == nil && slices.Contains(names, c.Config.ImageName)
 }
 
 // psRow is a container as templates see it. The fields are Docker's, in the

@@ -85,10 +85,14 @@ func (o *pullOptions) pull(ctx context.Context, c *client, typed string) error {
 	if !o.image.quiet && ref.Tag == "latest" && !strings.HasSuffix(typed, ":latest") {
 		c.print("Using default tag: latest\n")
 	}
-	if _, err := r.pull(ctx, ref); err != nil {
+	_, name, err := r.fetch(ctx, typed, ref)
+	if err != nil {
 		return err
 	}
-	c.print("%s\n", ref)
+	c.print("%s\n", name)
+	if _, err := home.Store.Image(ref.String()); err == nil && name != ref.String() {
+		c.notice("%s is here, too, and is what %s means; this one is %s", ref, typed, name)
+	}
 	return nil
 }
 

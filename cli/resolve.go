@@ -102,10 +102,11 @@ func (r *resolver) image(ctx context.Context, typed string) (store.Image, error)
 	if r.flags.pull == pullMissing && !r.flags.quiet {
 		fmt.Fprintf(r.client.err, "Unable to find image '%s' locally\n", ref.Familiar())
 	}
-	return r.pull(ctx, ref)
+	img, _, err := r.fetch(ctx, typed, ref)
+	return img, err
 }
 
-// pull fetches the image that ref names, and says what Docker says.
+// pull fetches the image that ref names from its registry, and says what Docker says.
 func (r *resolver) pull(ctx context.Context, ref reference.Ref) (img store.Image, err error) {
 	err = interruptible(ctx, func(ctx context.Context) error {
 		options, err := r.client.fetchOptions(r.platform)
@@ -281,7 +282,7 @@ func locationName(location string) string {
 // beginning of its ID. The error is store.ErrNotFound when there is none.
 func findImage(st *store.Store, typed string) (img store.Image, err error) {
 	shown := typed
-	ref, refErr := reference.Parse(typed)
+	names, refErr := namesOf(typed)
 	location, isLocation := fetch.Locate(typed)
 	switch {
 	case isLocation:
@@ -293,8 +294,13 @@ func findImage(st *store.Store, typed string) (img store.Image, err error) {
 	case refErr != nil:
 		return img, refErr
 	default:
-		shown = ref.Familiar()
-		if img, err = st.Image(ref.String()); errors.Is(err, store.ErrNotFound) && isHex(typed) {
+		shown = familiar(names[0])
+		for _, name := range names {
+			if img, err = st.Image(name); !errors.Is(err, store.ErrNotFound) {
+				return img, err
+			}
+		}
+		if isHex(typed) {
 			img, err = st.ImageByID(typed)
 		}
 	}

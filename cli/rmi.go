@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"sbx/container"
 	"sbx/fetch"
@@ -97,8 +99,8 @@ func isNameOf(img store.Image, typed string) bool {
 	if location, ok := fetch.Locate(typed); ok {
 		return locationName(location) == img.Name
 	}
-	ref, err := reference.Parse(typed)
-	return err == nil && ref.String() == img.Name
+	names, err := namesOf(typed)
+	return err == nil && slices.Contains(names, img.Name)
 }
 
 // familiar is a name as the user knows it.
@@ -110,7 +112,7 @@ func familiar(name string) string {
 	if err != nil {
 		return name
 	}
-	return ref.Familiar()
+	return shortRepository(ref) + strings.TrimPrefix(ref.Familiar(), ref.FamiliarName())
 }
 
 // checkUse refuses to remove an image that a container was made of, or that has

@@ -16,7 +16,7 @@ import (
 
 func searchCommand() command {
 	return command{
-		name: "search", summary: "Search Docker Hub for images", usage: "[OPTIONS] TERM", min: 1, max: 1,
+		name: "search", summary: "Search Docker Hub for images", usage: "[OPTIONS] TERM", min: 0, max: 1,
 		bind: func() ([]option, action) {
 			o := &searchOptions{limit: 25}
 			return o.flags(), o.run
@@ -29,10 +29,12 @@ type searchOptions struct {
 	format  string
 	limit   int
 	noTrunc bool
+	bases   bool
 }
 
 func (o *searchOptions) flags() []option {
 	return []option{
+		switchFlag(&o.bases, "bases", "", "List the distributions whose root filesystems need no registry"),
 		filterFlag(&o.filter),
 		textFlag(&o.format, "format", "", formatUsage),
 		numberFlag(&o.limit, "limit", "", "Max number of search results (default 25)"),
@@ -52,6 +54,12 @@ type searchRow struct {
 const searchTable = `{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}`
 
 func (o *searchOptions) run(ctx context.Context, c *client, operands []string) error {
+	if o.bases {
+		return o.listBases(c, operands)
+	}
+	if len(operands) == 0 {
+		return &usageError{text: `"sbx search" requires 1 argument`, path: "sbx search"}
+	}
 	if err := o.filter.check("is-automated", "is-official", "stars"); err != nil {
 		return err
 	}

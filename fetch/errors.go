@@ -31,6 +31,12 @@ func (e *Error) Unwrap() error { return e.Cause }
 // Hint returns what the user can do about it, or "".
 func (e *Error) Hint() string { return clean(e.hint) }
 
+// IsUnanswered reports whether a server was not reached, or could not answer now, so
+// that another may be asked in its place.
+func (e *Error) IsUnanswered() bool {
+	return e.Registry != "" && (e.Status == 0 || e.Status >= http.StatusInternalServerError || e.Status == http.StatusTooManyRequests)
+}
+
 // hinted is a cause that knows its remedy.
 type hinted struct {
 	text string

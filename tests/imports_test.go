@@ -37,6 +37,7 @@ var graph = []struct {
 	{"sbx/tests/probe", nil, "it is an image's only file"},
 	{"sbx/tests/bench", []string{"sbx/slirp", "sbx/tests/distribution", "sbx/tests/need"}, "it measures the binary from outside, and the network engine by itself"},
 	{"sbx/tests/distribution", nil, "a leaf: it starts a peer"},
+	{"sbx/tests/upstream", nil, "a leaf: it plays the servers of distributions"},
 }
 
 // banned are packages that only some of ours may import themselves.
@@ -45,7 +46,7 @@ var banned = []struct {
 	only []string
 	why  string
 }{
-	{"net/http", []string{"sbx/fetch"}, "connections are fetch's"},
+	{"net/http", []string{"sbx/fetch", "sbx/tests/upstream"}, "connections are fetch's"},
 	{"os/exec", []string{"sbx/userns", "sbx/build", "sbx/fetch", "sbx/tests/..."}, "sbx runs newuidmap, newgidmap and getsubids, git for a git context, docker-credential-* for a registry, and no other program"},
 	{"github.com/google/go-containerregistry/...", nil, "for tests: fetch asks registries itself"},
 	{"github.com/moby/buildkit/...", []string{"sbx/build"}, "Dockerfiles are read in one place"},

@@ -107,6 +107,7 @@ func scripts(dir, rung string) testscript.Params {
 			"registry":     registryCommand,
 			"requests":     requestsCommand,
 			"skip":         skipCommand,
+			"upstream":     upstreamCommand,
 		},
 	}
 }
