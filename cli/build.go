@@ -372,7 +372,7 @@ func (o *buildOptions) openContexts(ctx context.Context, c *client, home *contai
 		opened = append(opened, named)
 		b.Contexts[strings.ToLower(name)] = named
 	}
-	return closing, o.readDockerfile(c, where, dockerfile, b)
+	return closing, o.readDockerfile(ctx, c, where, dockerfile, b)
 }
 
 // openContext opens a directory, a git repository, a URL, or standard input.
@@ -381,7 +381,7 @@ func (o *buildOptions) openContext(ctx context.Context, c *client, home *contain
 		if o.file == "-" {
 			return build.Context{}, nil, errors.New("invalid argument: can't use stdin for both build context and dockerfile")
 		}
-		return build.StreamContext(ctx, home.Store, c.in)
+		return build.StreamContext(ctx, home.Store, c.input(ctx))
 	}
 	if fi, err := os.Stat(where); err == nil && fi.IsDir() {
 		named, err := build.DirContext(where)
@@ -406,7 +406,7 @@ func (o *buildOptions) openContext(ctx context.Context, c *client, home *contain
 // readDockerfile finds the Dockerfile: that of -f, on this machine or in the
 // context, or what came in the context's place. Its own ignore file goes before
 // the context's.
-func (o *buildOptions) readDockerfile(c *client, where string, given []byte, b *build.Options) error {
+func (o *buildOptions) readDockerfile(ctx context.Context, c *client, where string, given []byte, b *build.Options) error {
 	b.Name = "Dockerfile"
 	if o.file != "" && o.file != "-" {
 		b.Name = filepath.Base(o.file)
@@ -422,7 +422,7 @@ func (o *buildOptions) readDockerfile(c *client, where string, given []byte, b *
 		b.Dockerfile = given
 		return nil
 	case o.file == "-":
-		b.Dockerfile, err = io.ReadAll(io.LimitReader(c.in, 32<<20))
+		b.Dockerfile, err = io.ReadAll(io.LimitReader(c.input(ctx), 32<<20))
 	case o.file != "" && local:
 		b.Dockerfile, err = readLimited(o.file)
 		if err == nil {

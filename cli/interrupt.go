@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -39,3 +40,32 @@ func interruptible(ctx context.Context, f func(context.Context) error) error {
 	}
 	return err
 }
+
+// typed is a file whose reader does not outstay its context: a terminal on which
+// nobody types would keep an interrupted command for ever.
+type typed struct {
+	ctx  context.Context
+	from *os.File
+}
+
+func (t *typed) Read(p []byte) (int, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	buf := make([]byte, len(p)) // of a read that outlives this call
+	go func() {
+		n, err := t.from.Read(buf)
+		done <- result{buf[:n], err}
+	}()
+	select {
+	case r := <-done:
+		return copy(p, r.data), r.err
+	case <-t.ctx.Done():
+		return 0, context.Cause(t.ctx)
+	}
+}
+
+// input is the standard input, for who can be interrupted as it waits.
+func (c *client) input(ctx context.Context) io.Reader { return &typed{ctx, c.in} }
