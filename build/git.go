@@ -59,23 +59,12 @@ func clone(ctx context.Context, dir, url string, keep bool) error {
 	if strings.HasPrefix(ref.ref, "-") || strings.HasPrefix(ref.remote, "-") {
 		return fmt.Errorf("clone %s: strange name", url)
 	}
-	want := ref.ref
-	if want == "" {
-		want = "HEAD"
-	}
 	err := git(ctx, dir, "init", "-q", ".")
 	if err == nil {
 		err = git(ctx, dir, "remote", "add", "origin", ref.remote)
 	}
 	if err == nil {
-		if err = git(ctx, dir, "fetch", "-q", "--depth", "1", "origin", want); err == nil {
-			err = git(ctx, dir, "checkout", "-q", "--detach", "FETCH_HEAD")
-		} else if ref.ref != "" {
-			// Not every server sends a commit that no branch names.
-			if err2 := git(ctx, dir, "fetch", "-q", "--tags", "origin"); err2 == nil {
-				err = git(ctx, dir, "checkout", "-q", "--detach", want)
-			}
-		}
+		err = fetchRef(ctx, dir, ref.ref)
 	}
 	if err == nil {
 		if _, statErr := os.Lstat(filepath.Join(dir, ".gitmodules")); statErr == nil {
@@ -89,6 +78,31 @@ func clone(ctx context.Context, dir, url string, keep bool) error {
 		return os.RemoveAll(filepath.Join(dir, ".git"))
 	}
 	return nil
+}
+
+// fetchRef fetches a ref, or the remote's HEAD, and checks it out.
+func fetchRef(ctx context.Context, dir, ref string) error {
+	want := ref
+	if want == "" {
+		want = "HEAD"
+	}
+	err := git(ctx, dir, "fetch", "-q", "--depth", "1", "origin", want)
+	if err != nil && ctx.Err() == nil {
+		// A server of plain files cannot send less than everything.
+		if whole := git(ctx, dir, "fetch", "-q", "origin", want); whole == nil {
+			err = nil
+		}
+	}
+	if err == nil {
+		return git(ctx, dir, "checkout", "-q", "--detach", "FETCH_HEAD")
+	}
+	// Not every server sends a commit that no branch names.
+	if ref != "" && git(ctx, dir, "fetch", "-q", "--tags", "origin") == nil {
+		if known := git(ctx, dir, "checkout", "-q", "--detach", want); known == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 func git(ctx context.Context, dir string, args ...string) error {

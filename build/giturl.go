@@ -37,8 +37,12 @@ func isGit(src string) bool {
 	return scpLike().MatchString(base)
 }
 
-// IsGit reports whether a build context is a git repository.
-func IsGit(context string) bool { return isGit(context) }
+// IsGit reports whether a build context is a git repository. One of this machine
+// is named by a URL: a path is a directory.
+func IsGit(context string) bool {
+	remote, _, _ := strings.Cut(context, "#")
+	return isGit(context) || strings.HasPrefix(remote, "file://") && strings.HasSuffix(remote, ".git")
+}
 
 func parseGit(src string) gitRef {
 	remote, fragment, _ := strings.Cut(src, "#")

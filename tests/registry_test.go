@@ -63,6 +63,17 @@ func registryCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("REGISTRY", address)
 }
 
+// serve DIR: serves the files of a directory by HTTP on a port of 127.0.0.1, and
+// sets SERVER to its address, http:// included.
+func serveCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: serve DIR")
+	}
+	server := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
+	ts.Defer(server.Close)
+	ts.Setenv("SERVER", server.URL)
+}
+
 // requests FILE: writes what was asked of the registry since the last time.
 func requestsCommand(ts *testscript.TestScript, neg bool, args []string) {
 	j, ok := registries.Load(ts.Getenv("REGISTRY"))

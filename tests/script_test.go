@@ -106,6 +106,7 @@ func scripts(dir, rung string) testscript.Params {
 			"push":         pushCommand,
 			"registry":     registryCommand,
 			"requests":     requestsCommand,
+			"serve":        serveCommand,
 			"skip":         skipCommand,
 			"upstream":     upstreamCommand,
 		},
