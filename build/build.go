@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"sync"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -75,16 +76,21 @@ type builder struct {
 	started time.Time
 	report  *reporter
 	temp    *tempDir
+	heal    sync.Once // removing what killed builds have left, with the first RUN
 }
 
 // Check reads a Dockerfile and plans it, and returns what BuildKit's checks say.
-// Nothing is built.
+// Nothing is built, and no image looked at.
 func Check(ctx context.Context, o Options) ([]Warning, error) {
 	b := &builder{Options: &o}
 	if err := b.parse(); err != nil {
 		return nil, err
 	}
-	return b.plan.file.warnings, ctx.Err()
+	err := b.plan.resolve(ctx, func(_ context.Context, s *stage) error {
+		s.image, s.unknown = emptyImage(b.plan.wanted), true
+		return nil
+	})
+	return b.plan.file.warnings, err
 }
 
 func (b *builder) parse() error {
@@ -127,6 +133,9 @@ func Build(ctx context.Context, home *container.Home, o Options) (Result, error)
 	}
 	defer b.draft.Close()
 	if err := b.plan.resolve(ctx, b.loadBase); err != nil {
+		return Result{}, err
+	}
+	if err := b.plan.file.violations(); err != nil {
 		return Result{}, err
 	}
 	if err := b.evaluate(ctx); err != nil {

@@ -24,6 +24,7 @@ type dockerfile struct {
 	stages   []instructions.Stage
 	args     []instructions.ArgCommand // before the first FROM
 	lex      *shell.Lex
+	lint     *linter.Linter
 	warnings []Warning
 }
 
@@ -64,7 +65,8 @@ func parse(name string, data []byte) (*dockerfile, error) {
 	if len(d.stages) == 0 {
 		return nil, d.locate(errors.New("dockerfile contains no stages to build"))
 	}
-	d.lex = shell.NewLex(tree.EscapeToken)
+	d.lex, d.lint = shell.NewLex(tree.EscapeToken), lint
+	d.checkStages()
 	return d, nil
 }
 

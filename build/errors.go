@@ -21,7 +21,7 @@ type SourceError struct {
 // Error names file and line, unless BuildKit's words say the line already.
 func (e *SourceError) Error() string {
 	text := e.Err.Error()
-	if len(e.Lines) == 0 || strings.HasPrefix(text, "dockerfile parse error on line ") {
+	if e.Line() == 0 || strings.HasPrefix(text, "dockerfile parse error on line ") {
 		return text
 	}
 	return fmt.Sprintf("%s:%d: %s", e.File, e.Line(), text)

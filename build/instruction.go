@@ -20,6 +20,9 @@ import (
 // instruction adds what one instruction does to the stage. The words of history
 // entries are BuildKit's.
 func (s *stage) instruction(cmd instructions.Command, trigger bool) error {
+	if !trigger {
+		s.check(cmd)
+	}
 	if err := s.expand(cmd); err != nil {
 		return err
 	}
@@ -103,7 +106,8 @@ func (s *stage) expand(cmd instructions.Command) error {
 	}
 	if c, ok := cmd.(instructions.SupportsSingleWordExpansion); ok {
 		err := c.Expand(func(word string) (string, error) {
-			word, _, err := s.plan.file.lex.ProcessWord(word, s.env)
+			word, unmatched, err := s.plan.file.lex.ProcessWord(word, s.env)
+			s.checkVariables(cmd, unmatched)
 			return word, err
 		})
 		if err != nil {
@@ -114,7 +118,8 @@ func (s *stage) expand(cmd instructions.Command) error {
 		lex := shell.NewLex('\\')
 		lex.SkipProcessQuotes = true
 		return c.ExpandRaw(func(word string) (string, error) {
-			word, _, err := lex.ProcessWord(word, s.env)
+			word, unmatched, err := lex.ProcessWord(word, s.env)
+			s.checkVariables(cmd, unmatched)
 			return word, err
 		})
 	}
@@ -154,10 +159,11 @@ func (s *stage) argInstruction(c *instructions.ArgCommand) error {
 		case given:
 			arg.Value = &value
 		case arg.Value != nil:
-			word, _, err := s.plan.file.lex.ProcessWord(*arg.Value, s.env)
+			word, unmatched, err := s.plan.file.lex.ProcessWord(*arg.Value, s.env)
 			if err != nil {
 				return err
 			}
+			s.checkVariables(c, unmatched)
 			arg.Value = &word
 		case isGlobal:
 			arg.Value = &global
@@ -217,6 +223,7 @@ func (s *stage) exposeInstruction(c *instructions.ExposeCommand) error {
 			return err
 		}
 		for _, w := range words {
+			s.checkExpose(c, w)
 			ports, err := exposedPorts(w)
 			if err != nil {
 				return err

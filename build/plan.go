@@ -47,6 +47,7 @@ func newPlan(file *dockerfile, o planOptions) (*plan, error) {
 	p := &plan{file: file, given: o.args, build: o.build, wanted: o.platform}
 	last := file.stages[len(file.stages)-1]
 	p.args = platformArgs(o.build, o.platform, cmp.Or(o.target, last.Name), o.args)
+	p.checkDefaults(p.args)
 	if err := p.globalArgs(); err != nil {
 		return nil, err
 	}
@@ -117,6 +118,7 @@ func (p *plan) readEpoch() error {
 
 func (p *plan) addStage(parsed *instructions.Stage, contexts map[string]bool) error {
 	s := &stage{plan: p, index: len(p.stages), name: parsed.Name, location: parsed.Location, commands: parsed.Commands, done: make(chan struct{})}
+	p.checkFrom(parsed)
 	base, _, err := p.file.lex.ProcessWord(parsed.BaseName, p.args)
 	if err != nil {
 		return err

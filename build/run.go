@@ -59,6 +59,7 @@ func (b *builder) run(ctx context.Context, v *vertex, lower []string, r *runStep
 	}
 	defer func() {
 		err = errors.Join(err, c.Remove(context.WithoutCancel(ctx), true))
+		b.heal.Do(func() { b.home.Heal(ctx) })
 	}()
 	status, err := b.attend(ctx, v, c)
 	if err != nil {

@@ -46,6 +46,11 @@ type stage struct {
 	count   int
 	cmdSet  bool
 
+	// What the checks remember.
+	unknown    bool // the base image has not been looked at
+	workdirSet bool
+	once       map[string][]parser.Range
+
 	fromText string   // of its image, for progress
 	context  *Context // a named context's tree
 
@@ -160,6 +165,7 @@ func (s *stage) layout() error {
 		s.history = slices.Clone(s.base.history)
 		s.env = slices.Clone(s.base.env)
 		s.args = slices.Clone(s.base.args)
+		s.unknown = s.base.unknown
 		if s.platform == nil {
 			s.platform = s.base.platform
 		}

@@ -125,10 +125,15 @@ func (o *buildOptions) run(ctx context.Context, c *client, operands []string) er
 	if errors.As(err, &source) && o.progress != "rawjson" {
 		fmt.Fprint(c.err, escape(printer.failure()+source.Quote(), "\n\t"))
 	}
-	if err != nil {
-		return inContext("build", operands[0], err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = inContext("build", operands[0], err)
+	var process *build.ProcessError
+	if errors.As(err, &process) {
+		return &statusError{status: statusFailed, err: err} // whatever that of the program was
+	}
+	return err
 }
 
 func (o *buildOptions) build(ctx context.Context, c *client, where string, printer *buildPrinter) error {

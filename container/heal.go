@@ -12,6 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Heal removes what commands that were killed have left. Whoever runs a step of a
+// build does so now and then: run does it by itself.
+func (h *Home) Heal(ctx context.Context) { h.heal(ctx) }
+
 // heal removes what commands that died have left: directories on their way in
 // or out, names that are nobody's, and containers that were to remove themselves but whose monitor was
 // killed. It is no error when something cannot be removed; the next command
