@@ -164,8 +164,14 @@ func TestJoinerIsHidden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		readyR, readyW, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer readyR.Close()
 		waiting := &Prog{}
 		waiting.Call("close gate", unix.SYS_CLOSE, int(gateW.Fd()))
+		waiting.Call("tell", unix.SYS_WRITE, int(readyW.Fd()), []byte("1"), 1)
 		waiting.Call("wait", unix.SYS_READ, int(gateR.Fd()), make([]byte, 1), 1)
 		waiting.Exit(0)
 		p := &Prog{}
@@ -184,8 +190,11 @@ func TestJoinerIsHidden(t *testing.T) {
 			t.Fatal(err)
 		}
 		gateR.Close()
-		// The joiner is the newest process there beside the shell and its tools.
-		in.WriteString("for i in $(seq 1000); do for p in /proc/[0-9]*; do [ $p = /proc/1 ] || [ $p = /proc/$$ ] || case $(readlink $p/cwd $p/root; tr '\\0' ' ' <$p/cmdline; cat $p/status) in *Name:*) n=${p#/proc/}; esac; done; [ -n \"$n\" ] && break; done 2>/dev/null\n")
+		readyW.Close()
+		// Nobody looks before the joiner is there.
+		if _, err := io.ReadFull(readyR, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
 		in.WriteString("for p in /proc/[0-9]*; do tr '\\0' '\\n' <$p/environ | grep ^HOME=; ls $p/fd | wc -l; done 2>/dev/null; echo end\n")
 		var seen strings.Builder
 		buf := make([]byte, 4096)
