@@ -73,6 +73,8 @@ func (r *recipe) mountDev() {
 			if isDirectory("/dev/" + m.dir) {
 				r.Call("create /dev/"+m.dir, unix.SYS_MKDIRAT, r.a, m.dir, 0o755)
 				r.Call("bind /dev/"+m.dir, unix.SYS_MOUNT, "/dev/"+m.dir, dev+m.dir, nil, unix.MS_BIND, nil)
+				r.openIn("open /dev/"+m.dir, "dev/"+m.dir, dirOnly, noLinks).Into(r.work)
+				r.tighten(r.work, "", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
 			}
 			continue
 		}

@@ -28,7 +28,7 @@ func main() {
 	b := &bench{}
 	flag.StringVar(&b.sbx, "sbx", "bin/sbx", "the `binary` to measure")
 	flag.StringVar(&b.images, "images", "", "a `folder` with real distributions")
-	flag.StringVar(&b.only, "only", "", "measure the rows of `registry` only")
+	flag.StringVar(&b.only, "only", "", "measure the rows of `registry` or emulation only")
 	flag.IntVar(&b.rounds, "rounds", 60, "how many pairs of starts")
 	b.net.flags()
 	flag.Parse()
@@ -58,8 +58,11 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 	if err := b.prepare(ctx); err != nil {
 		return false, err
 	}
-	if b.only == "registry" {
+	switch b.only {
+	case "registry":
 		return show(b.registryRows(ctx)), ctx.Err()
+	case "emulation":
+		return show(b.emulation(ctx)), ctx.Err()
 	}
 	rows := []row{b.start(ctx, "single", startSingle)}
 	mapped := need.Missing(need.Subids) == nil
@@ -71,6 +74,7 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 	if mapped {
 		rows = append(rows, b.unpack(ctx, "mapped")...)
 	}
+	rows = append(rows, b.emulation(ctx)...)
 	rows = append(rows, b.registryRows(ctx)...)
 	rows = append(rows, b.version(ctx), b.size())
 	rows = append(rows, b.network(ctx)...)
