@@ -22,7 +22,7 @@ export SBX_TEST_ARTIFACTS := $(abspath $(SBX_TEST_ARTIFACTS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build test script update lint bench fuzz check size clean
+.PHONY: help build test script update lint bench fuzz harden check size clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ fuzz: ## run every fuzz target for FUZZSECONDS
 			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZSECONDS)s "./$$(dirname "$$file")" || exit 1; \
 		done; \
 	done
+
+harden: build ## hostile layers, 1000 by every way in; minutes
+	@SBX_TEST_HARDEN=$${SBX_TEST_HARDEN:-1000} SBX_TEST_BINARY='$(CURDIR)/bin/sbx' $(GO) test -v -count=1 -timeout 60m -run '^Test(Hostile|Decoy)$$' ./tests | grep -v '^=== '
 
 check: lint test ## what must pass before a change lands
 

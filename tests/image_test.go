@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -24,6 +25,7 @@ import (
 // recipe is an image to be made.
 type recipe struct {
 	layers      []string // lines, see layerTar; none makes an image without layers
+	raw         [][]byte // layers that are these bytes, above
 	config      ocispec.ImageConfig
 	arch        string
 	compression string
@@ -65,11 +67,16 @@ func (l layout) write(r recipe) error {
 	}
 	image := ocispec.Image{Config: r.config, Platform: ocispec.Platform{OS: "linux", Architecture: r.arch}, RootFS: ocispec.RootFS{Type: "layers"}}
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: manifestType, Layers: []ocispec.Descriptor{}}
-	for _, lines := range r.layers {
+	layers := r.raw
+	for i, lines := range r.layers {
 		data, err := layerTar(lines)
 		if err != nil {
 			return err
 		}
+		layers = slices.Insert(layers, i, data)
+	}
+	for _, data := range layers {
+		var err error
 		image.RootFS.DiffIDs = append(image.RootFS.DiffIDs, digest.FromBytes(data))
 		if data, err = compress(data, r.compression); err != nil {
 			return err
