@@ -34,12 +34,13 @@ type Options struct {
 	Network       string   // of RUN; "" is the default
 	Hosts         []string // NAME:IP lines for RUN's /etc/hosts
 	ShmSize       int64    // bytes of /dev/shm; 0: the default
-	Ulimits       []string
+	Ulimits       []container.Ulimit
 	Secrets       map[string]Secret
 	SSH           map[string]string // sockets of agents, by ID
 	HostEnv       []string          // proxies of this machine, for RUN; neither recorded nor part of a key
 	Certificates  []byte            // this machine's authorities, in PEM, for RUN
 	Names         []string          // canonical references that the image gets
+	CacheFrom     []Cache           // steps of other machines' builds
 
 	// Image brings the image of a name for a platform.
 	Image func(ctx context.Context, name string, platform ocispec.Platform) (store.Image, error)
@@ -65,6 +66,8 @@ type Result struct {
 	Warnings []Warning
 	// Layers are the unpacked directories of the result, topmost first.
 	Layers []string
+	// Steps are all that were made, or found to be made.
+	Steps []CachedStep
 }
 
 // builder holds what one build needs.
@@ -76,7 +79,11 @@ type builder struct {
 	started time.Time
 	report  *reporter
 	temp    *tempDir
-	heal    sync.Once // removing what killed builds have left, with the first RUN
+
+	mu   sync.Mutex
+	used []CachedStep
+
+	heal sync.Once // removing what killed builds have left, with the first RUN
 }
 
 // Check reads a Dockerfile and plans it, and returns what BuildKit's checks say.
@@ -216,7 +223,7 @@ func (b *builder) finish(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	r := Result{Image: img, Warnings: b.plan.file.warnings}
+	r := Result{Image: img, Warnings: b.plan.file.warnings, Steps: b.used}
 	r.Layers, err = b.dirs(ctx, s.result)
 	return r, err
 }

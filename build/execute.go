@@ -73,6 +73,7 @@ func (b *builder) remember(l store.StepLayer, keys ...reference.Digest) error {
 		if err := b.home.Store.CacheLayer(key, l); err != nil {
 			return err
 		}
+		b.use(key, l)
 	}
 	return nil
 }
@@ -111,7 +112,7 @@ func (b *builder) addLayer(ctx context.Context, below snapshot, job packJob) (st
 func (b *builder) mkdirLayer(ctx context.Context, below snapshot, st *step) (store.StepLayer, bool, error) {
 	m := st.mkdir
 	key := keyOf("mkdir", store.ChainID(below.diffIDs()), m.dir, m.user, b.epochKey())
-	if l, ok := b.cached(ctx, st.stage, key); ok {
+	if l, ok := b.cached(ctx, st.stage, below, key); ok {
 		return l, true, nil
 	}
 	target, err := b.treeOf(ctx, below)
@@ -157,7 +158,7 @@ func (b *builder) copyLayer(ctx context.Context, below, from snapshot, st *step)
 	var quick reference.Digest
 	if c.from != nil && c.from.context == nil {
 		quick = b.copyKey(below, c, "chain "+store.ChainID(from.diffIDs()).String())
-		if l, ok := b.cached(ctx, st.stage, quick); ok {
+		if l, ok := b.cached(ctx, st.stage, below, quick); ok {
 			return l, true, nil
 		}
 	}
@@ -170,7 +171,7 @@ func (b *builder) copyLayer(ctx context.Context, below, from snapshot, st *step)
 		return store.StepLayer{}, false, b.explainMissing(err, c)
 	}
 	key := b.copyKey(below, c, content)
-	if l, ok := b.cached(ctx, st.stage, key); ok {
+	if l, ok := b.cached(ctx, st.stage, below, key); ok {
 		return l, true, b.remember(l, quick)
 	}
 	if !c.link || c.chown != "" {

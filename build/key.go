@@ -100,17 +100,23 @@ func (b *builder) digestOf(ctx context.Context, job packJob) (string, error) {
 	return reference.SHA256([32]byte(h.Sum(nil))).String(), nil
 }
 
-// cached looks a key up. The layer stays in the store as long as the build.
-func (b *builder) cached(ctx context.Context, s *stage, key reference.Digest) (store.StepLayer, bool) {
+// cached looks a key up, here and in --cache-from. The layer stays in the store as long as the build.
+func (b *builder) cached(ctx context.Context, s *stage, below snapshot, key reference.Digest) (store.StepLayer, bool) {
 	if b.NoCache || slices.Contains(b.NoCacheFilter, s.name) && s.name != "" {
 		return store.StepLayer{}, false
 	}
 	l, ok := b.home.Store.CachedLayer(key)
-	if !ok || l.Layer.Entries == 0 {
-		return l, ok
+	if ok && l.Layer.Entries > 0 {
+		whole, err := b.draft.Keep(ctx, l.Layer)
+		ok = err == nil && whole
 	}
-	whole, err := b.draft.Keep(ctx, l.Layer)
-	return l, err == nil && whole
+	if !ok {
+		l, ok = b.imported(ctx, below, key)
+	}
+	if ok {
+		b.use(key, l)
+	}
+	return l, ok
 }
 
 // pack writes a job's tar, in the role "pack" where files of the image could be

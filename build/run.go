@@ -31,7 +31,7 @@ func (b *builder) runLayer(ctx context.Context, v *vertex, below snapshot, st *s
 		return store.StepLayer{}, false, err
 	}
 	key := b.runKey(below, r, bound)
-	if l, ok := b.cached(ctx, st.stage, key); ok {
+	if l, ok := b.cached(ctx, st.stage, below, key); ok {
 		return l, true, nil
 	}
 	lower, err := b.dirs(ctx, below)
@@ -50,7 +50,7 @@ func (b *builder) runLayer(ctx context.Context, v *vertex, below snapshot, st *s
 func (b *builder) run(ctx context.Context, v *vertex, lower []string, r *runStep, mounts *stepMounts) (l store.Layer, err error) {
 	options := container.Options{
 		Entrypoint: &[]string{}, Args: r.args, WorkingDir: r.workdir, User: r.user, Mounts: mounts.mounts,
-		Network: b.networkOf(r),
+		Network: b.networkOf(r), Limits: container.Limits{Ulimits: b.Ulimits},
 	}
 	base := container.Base{Name: "build", Lower: lower, Config: ocispec.ImageConfig{Env: append(mounts.environ(r.env), r.env...)}}
 	c, err := b.home.CreateStep(ctx, base, options, container.Step{Trees: mounts.trees, Files: mounts.files, Env: mounts.env, Hosts: b.Hosts})

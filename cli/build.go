@@ -106,11 +106,9 @@ func (o *buildOptions) run(ctx context.Context, c *client, operands []string) er
 	if o.quiet {
 		o.progress = "quiet"
 	}
-	if err := o.checkCaches(); err != nil {
+	caches, err := o.parseCaches()
+	if err != nil {
 		return inContext("build", operands[0], err)
-	}
-	for _, limit := range o.ulimits {
-		o.unmet.add("--ulimit " + limit)
 	}
 	if !o.quiet {
 		o.unmet.tell(c)
@@ -119,7 +117,7 @@ func (o *buildOptions) run(ctx context.Context, c *client, operands []string) er
 	if err != nil {
 		return err
 	}
-	err = interruptible(ctx, func(ctx context.Context) error { return o.build(ctx, c, operands[0], printer) })
+	err = interruptible(ctx, func(ctx context.Context) error { return o.build(ctx, c, operands[0], caches, printer) })
 	printer.close()
 	var source *build.SourceError
 	if errors.As(err, &source) && o.progress != "rawjson" {
@@ -136,7 +134,7 @@ func (o *buildOptions) run(ctx context.Context, c *client, operands []string) er
 	return err
 }
 
-func (o *buildOptions) build(ctx context.Context, c *client, where string, printer *buildPrinter) error {
+func (o *buildOptions) build(ctx context.Context, c *client, where string, caches buildCaches, printer *buildPrinter) error {
 	home, err := c.open(ctx, o.rung)
 	if err != nil {
 		return err
@@ -158,6 +156,8 @@ func (o *buildOptions) build(ctx context.Context, c *client, where string, print
 	if o.check {
 		return o.runCheck(ctx, c, b)
 	}
+	closeCaches := caches.open(ctx, c, &b)
+	defer closeCaches()
 	result, err := build.Build(ctx, home, b)
 	if err != nil {
 		return err
@@ -166,6 +166,9 @@ func (o *buildOptions) build(ctx context.Context, c *client, where string, print
 		printer.warnings(result.Warnings)
 	}
 	if err := o.deliver(ctx, c, home, result, outputs, printer); err != nil {
+		return err
+	}
+	if err := caches.write(ctx, c, home, result, printer); err != nil {
 		return err
 	}
 	return o.finish(c, result)
@@ -238,7 +241,7 @@ func plural(n int, one, more string) string {
 
 // options reads the flags as far as they need no context.
 func (o *buildOptions) options(ctx context.Context, c *client, home *container.Home) (build.Options, error) {
-	b := build.Options{Target: o.target, NoCache: o.noCache, NoCacheFilter: split(o.noCacheFilter), Network: o.network, Args: map[string]string{}, Ulimits: o.ulimits}
+	b := build.Options{Target: o.target, NoCache: o.noCache, NoCacheFilter: split(o.noCacheFilter), Network: o.network, Args: map[string]string{}}
 	switch o.network {
 	case "", "default", container.NetworkNone, container.NetworkHost:
 	default:
@@ -277,6 +280,9 @@ func (o *buildOptions) options(ctx context.Context, c *client, home *container.H
 		if b.ShmSize, err = parseSize(o.shm); err != nil {
 			return b, fmt.Errorf("invalid shm-size %q: %w", o.shm, err)
 		}
+	}
+	if b.Ulimits, err = readUlimits(c, o.ulimits); err != nil {
+		return b, err
 	}
 	if b.Secrets, err = o.readSecrets(c); err != nil {
 		return b, err

@@ -75,22 +75,6 @@ func (o *buildOptions) parseOutputs() ([]buildOutput, error) {
 	return outputs, nil
 }
 
-// checkCaches accepts what costs nothing to leave out: without a cache from
-// elsewhere a build is slower, and the same.
-func (o *buildOptions) checkCaches() error {
-	for _, spec := range o.cacheFrom {
-		o.unmet.add("--cache-from " + spec)
-	}
-	for _, spec := range o.cacheTo {
-		if strings.Contains(spec, "type=inline") {
-			o.unmet.add("--cache-to " + spec)
-			continue
-		}
-		return &statusError{status: statusFailed, err: fmt.Errorf("--cache-to %s: not supported yet", spec), hint: "the cache is kept in the store: share SBX_HOME between builds"}
-	}
-	return nil
-}
-
 // deliver writes the result where it was asked for.
 func (o *buildOptions) deliver(ctx context.Context, c *client, home *container.Home, r build.Result, outputs []buildOutput, p *buildPrinter) error {
 	for _, out := range outputs {

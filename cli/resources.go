@@ -59,16 +59,38 @@ func (f *resourceFlags) options() []option {
 // limitNames are the flags that update knows as well.
 var limitNames = []string{"cpu-shares", "cpus", "cpuset-cpus", "memory", "memory-reservation", "memory-swap", "pids-limit"}
 
+func parseUlimits(given []string) ([]container.Ulimit, error) {
+	var all []container.Ulimit
+	for _, s := range given {
+		u, err := container.ParseUlimit(s)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, u)
+	}
+	return all, nil
+}
+
+// readUlimits reads limits and cuts them to what a user may set.
+func readUlimits(c *client, given []string) ([]container.Ulimit, error) {
+	all, err := parseUlimits(given)
+	if err != nil {
+		return nil, err
+	}
+	limits := container.Limits{Ulimits: all}
+	notices, err := limits.Check()
+	for _, n := range notices {
+		c.notice("%s", n)
+	}
+	return limits.Ulimits, err
+}
+
 // apply puts what was given into the options of a container. unmet gets what has
 // no effect here.
 func (f *resourceFlags) apply(c *client, o *container.Options, unmet *unmet) error {
 	var err error
-	for _, s := range f.ulimits {
-		u, err := container.ParseUlimit(s)
-		if err != nil {
-			return err
-		}
-		f.limits.Ulimits = append(f.limits.Ulimits, u)
+	if f.limits.Ulimits, err = parseUlimits(f.ulimits); err != nil {
+		return err
 	}
 	notices, err := f.limits.Check()
 	if err != nil {
