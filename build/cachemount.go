@@ -3,22 +3,25 @@
 package build
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
 	"strconv"
 	"time"
 
-	"crypto/sha256"
-
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"golang.org/x/sys/unix"
 
 	"sbx/container"
+	"sbx/store"
 )
 
 // The directories of `RUN --mount=type=cache` stand in cache/mounts/KEY/HASH/N of
@@ -54,10 +57,12 @@ func (m *stepMounts) cache(ctx context.Context, mount *instructions.Mount) error
 	if err := m.fillCache(ctx, root, mount); err != nil {
 		return fmt.Errorf("cache %s: %w", id, err)
 	}
+	bind := container.Mount{Type: container.Bind, Source: root, Target: m.run.absolute(mount.Target), ReadOnly: mount.ReadOnly, Kept: true}
 	if mount.Source != "" {
-		root = filepath.Join(root, path.Clean("/"+mount.Source))
+		// Owners stand beside the whole tree, which this is not.
+		bind.Source, bind.Kept = filepath.Join(root, path.Clean("/"+mount.Source)), false
 	}
-	m.mounts = append(m.mounts, container.Mount{Type: container.Bind, Source: root, Target: m.run.absolute(mount.Target), ReadOnly: mount.ReadOnly})
+	m.mounts = append(m.mounts, bind)
 	return nil
 }
 
@@ -122,34 +127,60 @@ func (m *stepMounts) fillCache(ctx context.Context, root string, mount *instruct
 	if _, err := os.Lstat(root); err == nil {
 		return nil
 	}
-	mode := os.FileMode(0o755)
-	if mount.Mode != nil {
-		mode = os.FileMode(*mount.Mode) & os.ModePerm
-	}
+	st := m.b.home.Store
 	making := root + ".making"
-	if err := m.b.home.Store.RemoveTree(ctx, making); err != nil {
+	if err := st.RemoveTree(ctx, making); err != nil {
 		return err
 	}
-	if err := os.Mkdir(making, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+	err := os.Mkdir(making, 0o700)
+	switch {
+	case err != nil && !errors.Is(err, os.ErrExist):
+		return err
+	case mount.From == "" || mount.From == scratch:
+		err = st.UnpackTree(ctx, making, emptyTree(mount))
+	default:
+		err = m.fillFrom(ctx, making, mount)
+	}
+	if err != nil {
 		return err
 	}
-	if mount.From != "" && mount.From != scratch {
-		from, err := m.treeOf(ctx, mount)
-		if err != nil {
-			return err
-		}
-		job := m.b.newJob("/")
-		job.From, job.Sources = from, []packSource{{Path: "/", Exact: true}}
-		if err := m.b.copyOut(ctx, making, job); err != nil {
-			return err
-		}
-	}
-	if err := os.Chmod(making, mode); err != nil {
+	if err := os.Rename(store.TableOf(making), store.TableOf(root)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	err := os.Rename(making, root)
+	err = os.Rename(making, root)
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-		return m.b.home.Store.RemoveTree(ctx, making) // another has just made it
+		return st.RemoveTree(ctx, making) // another has just made it
 	}
 	return err
+}
+
+// fillFrom copies the tree of a stage, an image or a context.
+func (m *stepMounts) fillFrom(ctx context.Context, dir string, mount *instructions.Mount) error {
+	from, err := m.treeOf(ctx, mount)
+	if err != nil {
+		return err
+	}
+	job := m.b.newJob("/")
+	job.From, job.Sources = from, []packSource{{Path: "/", Exact: true}}
+	return m.b.copyOut(ctx, dir, job)
+}
+
+// emptyTree is a tar of one directory, with the owner and mode that a mount asks for.
+func emptyTree(mount *instructions.Mount) io.Reader {
+	h := &tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o755, ModTime: time.Now()}
+	if mount.Mode != nil {
+		h.Mode = int64(*mount.Mode & 0o7777)
+	}
+	if mount.UID != nil {
+		h.Uid = int(*mount.UID)
+	}
+	if mount.GID != nil {
+		h.Gid = int(*mount.GID)
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	// A header of ours fits, and memory takes it.
+	_ = w.WriteHeader(h)
+	_ = w.Close()
+	return &b
 }

@@ -31,11 +31,7 @@ func resultJob(st *store.Store, r Result) packJob {
 
 // ExportTar writes the files of a result as one tar, owners included.
 func ExportTar(ctx context.Context, st *store.Store, r Result, w io.Writer) error {
-	job := resultJob(st, r)
-	if st.Rung().IsMapped() {
-		return packByRole(ctx, st.Rung(), w, job)
-	}
-	return pack(ctx, w, &job)
+	return packByRole(ctx, st.Rung(), w, resultJob(st, r))
 }
 
 // ExportDir writes the files of a result into a directory, which is made if it

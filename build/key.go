@@ -120,10 +120,11 @@ func (b *builder) cached(ctx context.Context, s *stage, below snapshot, key refe
 }
 
 // pack writes a job's tar, in the role "pack" where files of the image could be
-// somebody else's.
+// somebody else's, or shut out the one whom all of them belong to.
 func (b *builder) pack(ctx context.Context, w io.Writer, job packJob) error {
-	if b.home.Store.Rung().IsMapped() && job.hasLayers() {
-		return packByRole(ctx, b.home.Store.Rung(), w, job)
+	rung := b.home.Store.Rung()
+	if rung.IsMapped() && job.hasLayers() || job.fromLayers() {
+		return packByRole(ctx, rung, w, job)
 	}
 	return pack(ctx, w, &job)
 }

@@ -185,7 +185,7 @@ func (b *builder) copyOut(ctx context.Context, dir string, job packJob) error {
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(b.pack(ctx, w, job)) }()
 	defer r.Close()
-	return unpackContext(ctx, dir, r)
+	return b.home.Store.UnpackTree(ctx, dir, r)
 }
 
 func (m *stepMounts) secret(mount *instructions.Mount) error {

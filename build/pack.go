@@ -56,9 +56,14 @@ type packSource struct {
 	Time   int64  `json:"time,omitempty"`
 }
 
-// hasLayers reports whether files of an image are read.
+// hasLayers reports whether files of an image are looked at.
 func (j *packJob) hasLayers() bool {
-	return len(j.Target.Lower) > 0 && !j.Target.Plain || len(j.From.Lower) > 0 && !j.From.Plain && !j.From.Nobody
+	return len(j.Target.Lower) > 0 && !j.Target.Plain || j.fromLayers()
+}
+
+// fromLayers reports whether files of an image are read.
+func (j *packJob) fromLayers() bool {
+	return len(j.From.Lower) > 0 && !j.From.Plain && !j.From.Nobody
 }
 
 // owner is what --chown names.

@@ -132,6 +132,9 @@ func (e *CacheEntry) remove(ctx context.Context, st *store.Store) (bool, error) 
 	}
 	// Whoever waits for the lock finds the directory without a tree, and makes one.
 	err = errors.Join(st.RemoveTree(ctx, filepath.Join(e.dir, cacheTree)), st.RemoveTree(ctx, filepath.Join(e.dir, cacheTree+".making")))
+	for _, name := range []string{store.TableOf(filepath.Join(e.dir, cacheTree)), store.TableOf(filepath.Join(e.dir, cacheTree+".making"))} {
+		_ = os.Remove(name) // there need not be one
+	}
 	if err == nil {
 		err = os.Remove(f.Name())
 	}

@@ -65,7 +65,10 @@ type Mount struct {
 	Source   string `json:"source,omitempty"` // an absolute host path; of a volume its directory, which Create finds
 	Target   string `json:"target"`           // an absolute path inside
 	ReadOnly bool   `json:"readOnly,omitempty"`
-	Options  string `json:"options,omitempty"` // of a tmpfs, as mount(8) takes them: size=, mode=, ..
+	// Kept says that a bind is of a directory of ours, whose files keep the owners that the
+	// container gives them, as those of a volume do.
+	Kept    bool   `json:"kept,omitempty"`
+	Options string `json:"options,omitempty"` // of a tmpfs, as mount(8) takes them: size=, mode=, ..
 	// Create makes a missing bind source a directory, as -v does; --mount does not.
 	Create bool `json:"create,omitempty"`
 

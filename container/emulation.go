@@ -130,10 +130,10 @@ func layout(c *Config, dir string) *emulation {
 		e.ForeignRoot = true
 	}
 	for _, m := range c.Mounts {
-		if m.Type != Bind {
+		if m.Type != Bind || m.Kept {
 			e.Own = append(e.Own, m.Target)
 		}
-		if m.Type == Volume {
+		if m.Type == Volume || m.Kept {
 			e.Volumes = append(e.Volumes, fakeroot.Volume{Target: m.Target, Dir: m.Source, Sub: m.Subpath, Table: m.Source + "." + ownersName})
 		}
 	}

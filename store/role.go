@@ -135,7 +135,7 @@ func (s *Store) flatten(ctx context.Context, lower []string, dst, at string) err
 		return bare(err)
 	}
 	defer dir.Close()
-	owners, err := os.OpenFile(dst+"."+ownersFile, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	owners, err := os.OpenFile(TableOf(dst), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

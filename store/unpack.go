@@ -95,7 +95,7 @@ func (s *Store) unpackStage(ctx context.Context, st *stage, r io.Reader, like re
 	defer tar.close()
 	var result overlay.Result
 	if s.rung.IsMapped() {
-		result, err = s.unpackByRole(ctx, st, root, tar, lower)
+		result, err = s.unpackByRole(ctx, st.dir+"/"+ownersFile, root, tar, lower)
 	} else {
 		result, err = overlay.Unpack(ctx, root, tar, overlay.UnpackOptions{Recorded: true, Lower: lower})
 		if err == nil {
@@ -184,8 +184,8 @@ func (t *tarReader) close() {
 // unpackByRole lets the role "unpack", who may give files to the user's subordinate IDs,
 // do the unpacking. It gets the tar through a pipe: whatever is wrong with compression or
 // digests is found here, by the process that no image can harm by owning a file.
-func (s *Store) unpackByRole(ctx context.Context, st *stage, root *os.File, tar io.Reader, lower []string) (overlay.Result, error) {
-	owners, err := os.OpenFile(st.dir+"/"+ownersFile, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+func (s *Store) unpackByRole(ctx context.Context, table string, root *os.File, tar io.Reader, lower []string) (overlay.Result, error) {
+	owners, err := os.OpenFile(table, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return overlay.Result{}, err
 	}
@@ -217,6 +217,28 @@ func (s *Store) unpackByRole(ctx context.Context, st *stage, root *os.File, tar 
 	}
 	return overlay.Result{Entries: answer.Entries, Bytes: answer.Bytes, Markers: answer.Markers, UsedLower: answer.UsedLower}, nil
 }
+
+// UnpackTree unpacks a tar into an empty directory. Owners are kept as the rung keeps
+// them: those of files that cannot carry a record are saved in TableOf the directory.
+func (s *Store) UnpackTree(ctx context.Context, dir string, tar io.Reader) error {
+	root, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if s.rung.IsMapped() {
+		_, err = s.unpackByRole(ctx, TableOf(dir), root, tar, nil)
+	} else {
+		var result overlay.Result
+		if result, err = overlay.Unpack(ctx, root, tar, overlay.UnpackOptions{Recorded: true}); err == nil {
+			err = saveOwners(TableOf(dir), result.Owners)
+		}
+	}
+	return spaceError(err, dir, 0)
+}
+
+// TableOf is where UnpackTree and Flatten save the owners of a directory's files.
+func TableOf(dir string) string { return dir + "." + ownersFile }
 
 // onlyWriter hides ReadFrom, which would try splice on what is no descriptor.
 type onlyWriter struct{ io.Writer }
