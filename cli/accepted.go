@@ -39,9 +39,9 @@ func acceptedFlags() []accepted {
 		{name: "disable-content-trust", met: []string{"true", "false"}},
 		{name: "isolation", kind: "string", met: []string{"", "default"}},
 		{name: "kernel-memory", kind: "bytes"},
-		{name: "link", kind: "list"},
-		{name: "link-local-ip", kind: "list"},
-		{name: "mac-address", kind: "string"},
+		{name: "link", kind: "list", refused: true, hint: "put both containers into a network of yours (sbx network create NAME), where they reach each other by name"},
+		{name: "link-local-ip", kind: "list", refused: true, hint: "a container has the addresses that --ip and --ip6 ask for"},
+		{name: "mac-address", kind: "string", refused: true, hint: "the network of a container carries no Ethernet frames; leave the flag out"},
 		{name: "memory-swappiness", kind: "int"},
 		{name: "oom-kill-disable"},
 		{name: "runtime", kind: "string"},
@@ -104,7 +104,7 @@ func (v *acceptedValue) Set(s string) error {
 // refusedError says that a flag cannot be done without and is not there yet.
 type refusedError struct{ flag *accepted }
 
-func (e *refusedError) Error() string { return "not supported yet" }
+func (e *refusedError) Error() string { return "not supported" }
 
 // Hint says what to do instead.
 func (e *refusedError) Hint() string { return e.flag.hint }

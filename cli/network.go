@@ -4,6 +4,8 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -62,9 +64,6 @@ func (o *networkCreateOptions) run(ctx context.Context, c *client, operands []st
 	if o.driver != "" && o.driver != "bridge" {
 		return &usageError{text: fmt.Sprintf("could not find plugin %s in v1 plugin registry: plugin not found", o.driver), hint: "there is bridge; other drivers take root"}
 	}
-	if len(o.ranges) > 0 {
-		c.notice("--ip-range is accepted but not enforced here")
-	}
 	set, err := labels(nil, o.labels)
 	if err != nil {
 		return err
@@ -78,7 +77,7 @@ func (o *networkCreateOptions) run(ctx context.Context, c *client, operands []st
 		return err
 	}
 	n, err := home.CreateNetwork(container.NetworkOptions{
-		Name: operands[0], Subnets: o.subnets, Gateways: o.gateways, IPv6: o.ipv6, Internal: o.internal, Labels: set, Options: options,
+		Name: operands[0], Subnets: o.subnets, Gateways: o.gateways, Ranges: o.ranges, IPv6: o.ipv6, Internal: o.internal, Labels: set, Options: options,
 	})
 	if err == nil {
 		c.print("%s\n", n.ID)
@@ -345,10 +344,16 @@ type userNetworkRecord struct {
 	Internal   bool
 	Attachable bool
 	Ingress    bool
+	ConfigFrom configFromRecord
+	ConfigOnly bool
 	Containers map[string]memberRecord
 	Options    map[string]string
 	Labels     map[string]string
 }
+
+// configFromRecord is the network whose configuration another one has: there is
+// none, and Docker says so.
+type configFromRecord struct{ Network string }
 
 type ipamRecord struct {
 	Driver  string
@@ -358,6 +363,7 @@ type ipamRecord struct {
 
 type ipamConfigRecord struct {
 	Subnet  string `json:",omitempty"`
+	IPRange string `json:",omitempty"`
 	Gateway string `json:",omitempty"`
 }
 
@@ -367,6 +373,12 @@ type memberRecord struct {
 	MacAddress  string
 	IPv4Address string
 	IPv6Address string
+}
+
+// endpointID names a container's place in a network, which has no record of its own.
+func endpointID(container, network string) string {
+	sum := sha256.Sum256([]byte(container + network))
+	return hex.EncodeToString(sum[:])
 }
 
 func findNetwork(home *container.Home, name string) (any, error) {
@@ -398,6 +410,9 @@ func newUserNetworkRecord(n *container.UserNetwork) (*userNetworkRecord, error) 
 		IPAM:     ipamRecord{Driver: "default", Config: []ipamConfigRecord{{Subnet: n.Subnet.String(), Gateway: n.Gateway.String()}}},
 		Internal: n.Internal, Containers: map[string]memberRecord{}, Options: n.Options, Labels: n.Labels,
 	}
+	if n.Range.IsValid() {
+		r.IPAM.Config[0].IPRange = n.Range.String()
+	}
 	if n.Subnet6.IsValid() {
 		r.IPAM.Config = append(r.IPAM.Config, ipamConfigRecord{Subnet: n.Subnet6.String(), Gateway: n.Gateway6.String()})
 	}
@@ -409,7 +424,7 @@ func newUserNetworkRecord(n *container.UserNetwork) (*userNetworkRecord, error) 
 	}
 	for _, m := range members {
 		at := container.Place{Address: netip.PrefixFrom(m.Address, n.Subnet.Bits())}
-		e := memberRecord{Name: m.Name, IPv4Address: at.Address.String(), MacAddress: at.MAC()}
+		e := memberRecord{Name: m.Name, EndpointID: endpointID(m.ID, n.ID), IPv4Address: at.Address.String(), MacAddress: at.MAC()}
 		if m.Address6.IsValid() {
 			e.IPv6Address = netip.PrefixFrom(m.Address6, n.Subnet6.Bits()).String()
 		}

@@ -185,7 +185,7 @@ func newNetworkRecord(c *container.Container) networkRecord {
 	}
 	for i, p := range c.State.Network.Places {
 		e := endpointRecord{
-			NetworkID: p.ID, IPAddress: p.Address.Addr().String(), IPPrefixLen: p.Address.Bits(), Gateway: p.Gateway.String(), MacAddress: p.MAC(), Aliases: p.Aliases,
+			NetworkID: p.ID, EndpointID: endpointID(c.ID(), or(p.ID, p.Network)), IPAddress: p.Address.Addr().String(), IPPrefixLen: p.Address.Bits(), Gateway: p.Gateway.String(), MacAddress: p.MAC(), Aliases: p.Aliases,
 		}
 		if p.Address6.IsValid() {
 			e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway = p.Address6.Addr().String(), p.Address6.Bits(), p.Gateway6.String()
@@ -196,8 +196,9 @@ func newNetworkRecord(c *container.Container) networkRecord {
 			r.GlobalIPv6Address, r.GlobalIPv6PrefixLen, r.IPv6Gateway = e.GlobalIPv6Address, e.GlobalIPv6PrefixLen, e.IPv6Gateway
 		}
 	}
-	if len(r.Networks) > 0 {
-		return r
+	alone := c.Config.Network == container.NetworkHost || c.Config.Network == container.NetworkNone
+	if len(r.Networks) > 0 || c.State.Status.IsAlive() && !alone {
+		return r // one that runs may have left them all
 	}
 	for _, e := range c.Config.Networking.Endpoints {
 		r.Networks[e.Network] = endpointRecord{Aliases: e.Aliases}

@@ -240,6 +240,7 @@ type networkRecord struct {
 type endpointRecord struct {
 	Aliases             []string
 	NetworkID           string
+	EndpointID          string
 	Gateway             string
 	IPAddress           string
 	IPPrefixLen         int

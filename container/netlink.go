@@ -89,12 +89,21 @@ func removeAddress(device string, p netip.Prefix) *netlinkMessage {
 	return m
 }
 
-// addDefaultRoute sends what has no other route to a gateway.
+// addDefaultRoute sends what has no other route to a gateway, in place of another.
 func addDefaultRoute(gateway netip.Addr) *netlinkMessage {
 	h := make([]byte, unix.SizeofRtMsg)
 	h[0], h[4], h[5], h[6], h[7] = family(gateway), unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST
-	m := newNetlink("add route by "+gateway.String(), unix.RTM_NEWROUTE, unix.NLM_F_CREATE, h)
+	m := newNetlink("add route by "+gateway.String(), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, h)
 	m.attribute(unix.RTA_GATEWAY, gateway.AsSlice())
+	return m
+}
+
+// removeDefaultRoute is its opposite.
+func removeDefaultRoute(gateway netip.Addr) *netlinkMessage {
+	m := addDefaultRoute(gateway)
+	m.name = "remove route by " + gateway.String()
+	binary.NativeEndian.PutUint16(m.data[4:], unix.RTM_DELROUTE)
+	binary.NativeEndian.PutUint16(m.data[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK)
 	return m
 }
 

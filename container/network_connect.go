@@ -23,15 +23,18 @@ func (c *Container) Connect(ctx context.Context, e Endpoint) error {
 		return err
 	}
 	defer lock.release()
+	config := c.Config
+	if !hasEngine(config.Network) {
+		return fail(&NetworkError{Text: loneNetwork(config.Network)})
+	}
+	if isReservedNetwork(e.Network) {
+		return fail(reservedNetwork(e.Network))
+	}
 	network, err := c.home.FindNetwork(e.Network)
 	if err != nil {
 		return err
 	}
 	e.Network = network.Name
-	config := c.Config
-	if !hasEngine(config.Network) {
-		return fail(&NetworkError{Text: loneNetwork(config.Network)})
-	}
 	isIn := func(o Endpoint) bool { return o.Network == e.Network }
 	if slices.ContainsFunc(config.Networking.Endpoints, isIn) {
 		return fail(&NetworkError{Text: "endpoint with name " + config.Name + " already exists in network " + e.Network})
@@ -68,7 +71,20 @@ func loneNetwork(mode string) string {
 	return "container sharing network namespace with another container or host cannot be connected to any other network"
 }
 
-// Disconnect takes the container out of a network.
+// reservedNetwork is why nobody is connected to one of the networks that are there
+// without being made.
+func reservedNetwork(name string) error {
+	switch name {
+	case NetworkHost:
+		return &NetworkError{Text: "container cannot be disconnected from host network or connected to host network"}
+	case NetworkBridge, "default":
+		return &NetworkError{Text: "the default network is for containers that are in no other", Advice: "every network but an internal one leads outside by itself"}
+	}
+	return &NetworkError{Text: loneNetwork(NetworkNone)}
+}
+
+// Disconnect takes the container out of a network. The default network is left by
+// whoever has come into another since the start.
 func (c *Container) Disconnect(ctx context.Context, name string) error {
 	fail := func(err error) error {
 		return fmt.Errorf("disconnect container %s from network %s: %w", c.Config.Name, name, err)
@@ -83,8 +99,14 @@ func (c *Container) Disconnect(ctx context.Context, name string) error {
 	}
 	before := len(c.Config.Networking.Endpoints)
 	rest := slices.DeleteFunc(slices.Clone(c.Config.Networking.Endpoints), func(e Endpoint) bool { return e.Network == name })
-	if len(rest) == before {
-		return fail(&NetworkError{Text: "container is not connected to the network " + name})
+	_, isIn := c.State.Network.place(name)
+	switch {
+	case name == NetworkBridge && before == 0 && hasEngine(c.Config.Network):
+		return fail(&NetworkError{Text: "it is in no other network", Advice: "connect it to another first, or run it with --network none"})
+	case name == NetworkHost || c.Config.Network == NetworkHost:
+		return fail(reservedNetwork(NetworkHost))
+	case len(rest) == before && !(name == NetworkBridge && isIn):
+		return fail(&NetworkError{Text: "container " + c.Config.Name + " is not connected to network " + name})
 	}
 	if c.State.Status.IsAlive() {
 		err := c.command(ctx, request{Do: doDisconnect, Ask: true, Name: name})

@@ -192,8 +192,12 @@ func (n *UserNetwork) take(fd, at int, dir, wanted string) (netip.Addr, error) {
 		}
 		return a, nil
 	}
-	for i := uint32(2); i < uint32(min(1<<(32-n.Subnet.Bits())-1, maxMembers)); i++ {
-		a := nth(n.Subnet.Addr(), i)
+	from := n.Subnet
+	if n.Range.IsValid() {
+		from = n.Range
+	}
+	for i := range uint32(min(1<<(32-from.Bits()), maxMembers)) {
+		a := nth(from.Addr(), i)
 		if n.isReserved(a) {
 			continue
 		}

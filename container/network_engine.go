@@ -132,7 +132,6 @@ func (w *wire) start(ctx context.Context, config *Config, ns *os.File, queues []
 		return err
 	}
 	w.engine = engine
-	engine.SetAddresses(w.further())
 	engine.SetSwitch(w.beside)
 	return w.publish(engine)
 }
@@ -146,18 +145,8 @@ func (w *wire) prepare(n *Networking) error {
 	if err != nil {
 		return err
 	}
-	internal := true
-	for _, p := range w.state.Places {
-		rules.Gateways = append(rules.Gateways, p.Gateway)
-		rules.Inside = append(rules.Inside, p.Address.Masked())
-		if p.Address6.IsValid() {
-			rules.Gateways = append(rules.Gateways, p.Gateway6)
-			rules.Inside = append(rules.Inside, p.Address6.Masked())
-		}
-		internal = internal && p.Internal
-	}
-	rules.Closed = internal
 	w.rules = rules
+	w.moveRules()
 	w.hosts = newLocalNames(n, w.state.Places[0], w.networks)
 	return nil
 }
@@ -176,19 +165,15 @@ func (w *wire) networks() []string {
 }
 
 func (w *wire) config(n *Networking, queues []*os.File) slirp.Config {
-	first := w.state.Places[0]
 	c := slirp.Config{
-		Link:     slirp.Link{Queues: queues},
-		Guest4:   first.Address.Addr(),
-		Gateway4: first.Gateway, DNS4: first.DNS,
+		Link:      slirp.Link{Queues: queues},
+		Addresses: w.addresses(),
+		DNS4:      w.state.Places[0].DNS, DNS6: w.state.Places[0].DNS6,
 		Policy:   w.rules,
 		Resolver: &slirp.HostResolver{Upstreams: n.upstreams(), Local: w.hosts, Rules: w.rules},
 	}
 	if w.state.Packet {
 		c.Link.Kind = slirp.Packet
-	}
-	if first.Address6.IsValid() {
-		c.Guest6, c.Gateway6, c.DNS6 = first.Address6.Addr(), first.Gateway6, first.DNS6
 	}
 	if w.inside != nil {
 		c.DialGuest = w.inside.dial
@@ -200,19 +185,6 @@ func (w *wire) config(n *Networking, queues []*os.File) slirp.Config {
 		c.Pcap = w.capture.begin()
 	}
 	return c
-}
-
-// further are the container's addresses in other networks than the first. The
-// caller holds mu.
-func (w *wire) further() []netip.Addr {
-	var list []netip.Addr
-	for _, p := range w.state.Places[1:] {
-		list = append(list, p.Address.Addr())
-		if p.Address6.IsValid() {
-			list = append(list, p.Address6.Addr())
-		}
-	}
-	return list
 }
 
 // publish connects the bound ports with an engine.
@@ -292,55 +264,4 @@ func (s *skipWriter) Write(p []byte) (int, error) {
 	}
 	n, err := s.to.Write(p[skip:])
 	return skip + n, err
-}
-
-// connect puts the container into another network while it runs.
-func (w *wire) connect(ctx context.Context, p Place, socket *os.File) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.engine == nil || w.inside == nil {
-		return errNotRunning
-	}
-	err := w.inside.do(ctx, func() error { return netlinkCall(guestDevice, p.addresses(guestDevice)...) })
-	if err != nil {
-		return err
-	}
-	w.state.Places = append(w.state.Places, p)
-	w.beside.plug(switchedPlace{Place: p, dir: endpointsOf(w.home, p.Network), socket: pollable(socket)}, w.deliver)
-	w.engine.SetAddresses(w.further())
-	return nil
-}
-
-// disconnect takes the container out of a network while it runs.
-func (w *wire) disconnect(ctx context.Context, network string) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	p, ok := w.state.place(network)
-	if !ok {
-		return errNoSuchPlace
-	}
-	if w.engine == nil || w.inside == nil {
-		return errNotRunning
-	}
-	var messages []*netlinkMessage
-	messages = append(messages, removeAddress(guestDevice, p.Address))
-	if p.Address6.IsValid() {
-		messages = append(messages, removeAddress(guestDevice, p.Address6))
-	}
-	err := w.inside.do(ctx, func() error { return netlinkCall(guestDevice, messages...) })
-	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-		return err
-	}
-	var rest []Place
-	for _, other := range w.state.Places {
-		if other.Network != network {
-			rest = append(rest, other)
-		}
-	}
-	w.beside.unplug(network)
-	w.state.Places = rest
-	if len(rest) > 0 {
-		w.engine.SetAddresses(w.further())
-	}
-	return nil
 }

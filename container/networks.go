@@ -25,6 +25,7 @@ type UserNetwork struct {
 	ID       string            `json:"id"`
 	Created  time.Time         `json:"created"`
 	Subnet   netip.Prefix      `json:"subnet"`
+	Range    netip.Prefix      `json:"range,omitzero"` // what of it containers get, if not all
 	Gateway  netip.Addr        `json:"gateway"`
 	Subnet6  netip.Prefix      `json:"subnet6,omitzero"`
 	Gateway6 netip.Addr        `json:"gateway6,omitzero"`
@@ -40,6 +41,7 @@ type NetworkOptions struct {
 	Name           string
 	Subnets        []string // an IPv4 and an IPv6 prefix at most; empty: a free one
 	Gateways       []string
+	Ranges         []string // the part of the IPv4 prefix that containers get addresses of
 	IPv6, Internal bool
 	Labels         map[string]string
 	Options        map[string]string
@@ -173,6 +175,9 @@ func (n *UserNetwork) address(o NetworkOptions, others []*UserNetwork) error {
 		id := netip.AddrFrom16([16]byte{0xfd, n.ID[0], n.ID[1], n.ID[2], n.ID[3], n.ID[4]})
 		n.Subnet6 = netip.PrefixFrom(id, 64)
 	}
+	if err := n.narrow(o.Ranges); err != nil {
+		return err
+	}
 	n.Gateway = nth(n.Subnet.Addr(), 1)
 	if n.Subnet6.IsValid() {
 		n.Gateway6 = nth6(n.Subnet6.Addr(), 1)
@@ -187,6 +192,25 @@ func (n *UserNetwork) address(o NetworkOptions, others []*UserNetwork) error {
 		default:
 			return fmt.Errorf("no matching subnet for gateway %s", s)
 		}
+	}
+	return nil
+}
+
+// narrow reads --ip-range.
+func (n *UserNetwork) narrow(ranges []string) error {
+	for _, s := range ranges {
+		p, err := netip.ParsePrefix(s)
+		switch {
+		case err != nil:
+			return fmt.Errorf("invalid range %s: not a prefix such as 172.28.5.0/24", s)
+		case p.Addr().Is6():
+			return fmt.Errorf("invalid range %s: IPv6 addresses go with the IPv4 ones, and have no range of their own", s)
+		case n.Range.IsValid():
+			return fmt.Errorf("invalid range %s: %s was given already", s, n.Range)
+		case p.Bits() < n.Subnet.Bits() || !n.Subnet.Contains(p.Addr()):
+			return fmt.Errorf("no matching subnet for range %s", s)
+		}
+		n.Range = p.Masked()
 	}
 	return nil
 }

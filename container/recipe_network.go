@@ -146,16 +146,7 @@ func (r *recipe) configure(socket userns.Reg) {
 	for _, p := range r.net.Places {
 		messages = append(messages, p.addresses(guestDevice)...)
 	}
-	for _, p := range r.net.Places {
-		if p.Internal {
-			continue
-		}
-		messages = append(messages, addDefaultRoute(p.Gateway))
-		if p.Gateway6.IsValid() {
-			messages = append(messages, addDefaultRoute(p.Gateway6))
-		}
-		break
-	}
+	messages = append(messages, defaultRoutes(r.net.Places)...)
 	netlink(r.Prog, socket, at, messages...)
 	r.Call("close", unix.SYS_CLOSE, socket)
 }

@@ -14,6 +14,19 @@ import (
 // larger one is not faster, and it would lie to path MTU discovery.
 const DefaultMTU = 1500
 
+// Addresses are the container's on its device, and who is beside it there.
+type Addresses struct {
+	// Guest is where published ports go; packets from any other source than this and
+	// Further are dropped.
+	Guest4, Guest6 netip.Addr
+	// Gateway answers echo requests, and is who clients on the host itself seem to be.
+	// Other packets to it are asked of Policy, which may rewrite them
+	// (host.docker.internal), and are refused without one.
+	Gateway4, Gateway6 netip.Addr
+	// Further are addresses in other networks.
+	Further []netip.Addr
+}
+
 // Config says what a Network connects, and to what.
 //
 // An address family is off where its Guest is the zero Addr.
@@ -24,13 +37,8 @@ type Config struct {
 	// The device itself must have been given the same.
 	MTU int
 
-	// Guest is the container's address on the device: published ports go there,
-	// and packets from any other source are dropped (see also SetAddresses).
-	Guest4, Guest6 netip.Addr
-	// Gateway answers echo requests, and is who clients on the host itself seem to be.
-	// Other packets to it are asked of Policy, which may rewrite them
-	// (host.docker.internal), and are refused without one.
-	Gateway4, Gateway6 netip.Addr
+	// Addresses are those at first, see SetAddresses.
+	Addresses
 	// DNS is the address for names: port 53 of it, over UDP and TCP, is Resolver's.
 	DNS4, DNS6 netip.Addr
 

@@ -30,7 +30,7 @@ func quietLoop(t testing.TB, config Config) (*loop, int) {
 	n := &Network{config: config, limits: Limits{Buffers: 2 << 20, Flows: 64, HalfOpen: 32}, began: time.Now(), owners: map[key]*loop{}}
 	n.config.MTU = DefaultMTU
 	n.limit()
-	n.guest4, n.guest6 = as16(testGuest4), as16(testGuest6)
+	n.at.Store(&n.config.Addresses)
 	n.superframe = 65535 - ip4Size - tcpSize
 	n.queries = make(chan struct{}, 4)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -62,9 +62,9 @@ func readFrame(fd int) []byte {
 // packetTo is a frame of the container with a transport header and payload.
 func packetTo(proto Proto, dst netip.AddrPort, source uint16, l4 []byte) []byte {
 	// From the container: the "remote" side of the header's writer is the guest.
-	k := key{guest: dst.Addr().As16(), remote: as16(testGuest4), proto: uint16(proto)}
+	k := key{guest: dst.Addr().As16(), remote: testGuest4.As16(), proto: uint16(proto)}
 	if dst.Addr().Is6() {
-		k.remote = as16(testGuest6)
+		k.remote = testGuest6.As16()
 	}
 	b := make([]byte, VnetHeaderSize+ip6Size+len(l4))
 	n := ipHeader(b[VnetHeaderSize:], &k, len(l4), true)

@@ -123,8 +123,8 @@ func startGuest(t *testing.T, setup guestSetup, change func(*Config)) *guest {
 	link := Link{Kind: setup.Kind, Queues: g.receiveQueues(setup.Queues)}
 	config := Config{
 		Link: link, MTU: setup.MTU,
-		Guest4: testGuest4, Gateway4: testGateway4, DNS4: testDNS4,
-		Guest6: testGuest6, Gateway6: testGateway6, DNS6: testDNS6,
+		Addresses: Addresses{Guest4: testGuest4, Gateway4: testGateway4, Guest6: testGuest6, Gateway6: testGateway6},
+		DNS4:      testDNS4, DNS6: testDNS6,
 		Policy: PolicyFunc(toLoopback),
 	}
 	if change != nil {

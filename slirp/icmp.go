@@ -54,7 +54,7 @@ func (l *loop) takeICMP(p *packet) {
 		return
 	}
 	p.key.guestPort = binary.BigEndian.Uint16(p.l4[4:])
-	if at := netip.AddrFrom16(p.key.remote).Unmap(); at == l.n.config.Gateway4 || at == l.n.config.Gateway6 {
+	if at := netip.AddrFrom16(p.key.remote).Unmap(); at == l.n.at.Load().Gateway4 || at == l.n.at.Load().Gateway6 {
 		b := l.drawing.data
 		l.echo(&p.key, b, copy(b[headroom:headroom+datagramMax], p.l4))
 		return
@@ -204,10 +204,11 @@ func (l *loop) quote(k *key, ip []byte, errno unix.Errno, mtu int) {
 		kind, code = unreachable6(errno)
 	}
 	if errno != unix.ECONNREFUSED {
-		if k.v6() && l.n.config.Gateway6.IsValid() {
-			about.remote = l.n.config.Gateway6.As16()
-		} else if !k.v6() && l.n.config.Gateway4.IsValid() {
-			about.remote = l.n.config.Gateway4.As16()
+		at := l.n.at.Load()
+		if k.v6() && at.Gateway6.IsValid() {
+			about.remote = at.Gateway6.As16()
+		} else if !k.v6() && at.Gateway4.IsValid() {
+			about.remote = at.Gateway4.As16()
 		}
 	}
 	m := l.scratch[headroom:]

@@ -35,16 +35,15 @@ type Network struct {
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
 
-	superframe     int // the most payload of one TCP frame
-	guest4, guest6 [16]byte
-	further        atomic.Pointer[[]netip.Addr]
-	beside         atomic.Pointer[Switch]
-	capture        *capture
-	flowLog        *flowLog
-	noPing         sync.Once
-	queries        chan struct{}
-	beyond         atomic.Int64 // connections that DialGuest carries
-	turn           atomic.Uint32
+	superframe int // the most payload of one TCP frame
+	at         atomic.Pointer[Addresses]
+	beside     atomic.Pointer[Switch]
+	capture    *capture
+	flowLog    *flowLog
+	noPing     sync.Once
+	queries    chan struct{}
+	beyond     atomic.Int64 // connections that DialGuest carries
+	turn       atomic.Uint32
 
 	mutex  sync.Mutex
 	owners map[key]*loop // of all flows, where there are several loops
@@ -90,7 +89,7 @@ func (n *Network) prepare() error {
 	if c.Policy == nil {
 		c.Policy = Refuse
 	}
-	n.guest4, n.guest6 = as16(c.Guest4), as16(c.Guest6)
+	n.at.Store(&c.Addresses)
 	n.superframe = 65535 - ip4Size - tcpSize
 	n.limit()
 	n.queries = make(chan struct{}, n.limits.Queries)
@@ -132,13 +131,6 @@ func (n *Network) limit() {
 	}
 }
 
-func as16(a netip.Addr) [16]byte {
-	if !a.IsValid() {
-		return [16]byte{}
-	}
-	return a.As16()
-}
-
 // Close ends the engine: listeners and flows are closed. A tun is made persistent
 // before it is closed, because unregistering a device takes 10-40 ms; the end of
 // its namespace removes it. It waits for the loops.
@@ -173,12 +165,11 @@ func (n *Network) SetSwitch(s Switch) {
 	n.beside.Store(&s)
 }
 
-// SetAddresses replaces the container's further addresses, beside Config.Guest4
-// and Guest6: those it has in user-defined networks. Packets may have them as
-// their source.
-func (n *Network) SetAddresses(all []netip.Addr) {
-	further := slices.Clone(all)
-	n.further.Store(&further)
+// SetAddresses replaces the container's addresses and gateways, as it enters and
+// leaves networks. Flows stay as they are.
+func (n *Network) SetAddresses(a Addresses) {
+	a.Further = slices.Clone(a.Further)
+	n.at.Store(&a)
 }
 
 // Deliver hands a frame of a Switch to the container. Any goroutine may call it.
@@ -205,11 +196,11 @@ func (n *Network) Deliver(frame []byte) error {
 func (n *Network) isGuest(p *packet) bool { return n.isOurs(&p.key.guest, p.v6) }
 
 func (n *Network) isOurs(a *[16]byte, v6 bool) bool {
-	if v6 && *a == n.guest6 && n.config.Guest6.IsValid() || !v6 && *a == n.guest4 && n.config.Guest4.IsValid() {
-		return true
+	ours, addr := n.at.Load(), netip.AddrFrom16(*a)
+	if !v6 {
+		addr = addr.Unmap()
 	}
-	further := n.further.Load()
-	return further != nil && slices.Contains(*further, netip.AddrFrom16(*a).Unmap())
+	return addr == ours.Guest4 || addr == ours.Guest6 || slices.Contains(ours.Further, addr)
 }
 
 // segmentSize is the most payload of a TCP packet on the device.

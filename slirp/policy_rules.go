@@ -5,12 +5,14 @@ package slirp
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Rules is the Policy of containers. The zero Rules lets out what a container may
 // reach by default: everything but this machine's loopback, the link and the
-// metadata services of clouds. Its fields must not be changed once it is in use.
+// metadata services of clouds. Its fields must not be changed once it is in use;
+// Move is for that.
 type Rules struct {
 	// Gateways are the addresses inside that stand for this machine's loopback.
 	Gateways []netip.Addr
@@ -28,8 +30,28 @@ type Rules struct {
 	// Watch remembers the names of addresses although no rule needs them: for the log.
 	Watch bool
 
+	moved   atomic.Pointer[surroundings]
 	mu      sync.Mutex
 	learned map[netip.Addr]lesson
+}
+
+// surroundings are what changes when a container enters or leaves a network.
+type surroundings struct {
+	gateways []netip.Addr
+	inside   []netip.Prefix
+	closed   bool
+}
+
+// Move replaces Gateways, Inside and Closed of rules that are in use.
+func (p *Rules) Move(gateways []netip.Addr, inside []netip.Prefix, closed bool) {
+	p.moved.Store(&surroundings{gateways, inside, closed})
+}
+
+func (p *Rules) around() surroundings {
+	if m := p.moved.Load(); m != nil {
+		return *m
+	}
+	return surroundings{p.Gateways, p.Inside, p.Closed}
 }
 
 // lesson is an address that a name of a rule has had.
@@ -54,15 +76,16 @@ func (p *Rules) Decide(flow Flow) Verdict {
 	if addr.Zone() != "" || !addr.IsValid() {
 		return refused("no address of another host")
 	}
-	for _, g := range p.Gateways {
+	around := p.around()
+	for _, g := range around.gateways {
 		if addr == g {
 			return p.loopback(dst)
 		}
 	}
-	if p.Closed {
+	if around.closed {
 		return refused("the network is internal")
 	}
-	for _, in := range p.Inside {
+	for _, in := range around.inside {
 		if in.Contains(addr) {
 			return refused("nobody has this address in the container's network")
 		}
@@ -131,7 +154,7 @@ func (p *Rules) match(dst netip.AddrPort) (rule int, name string) {
 
 // PermitsName reports whether a name may be looked up outside.
 func (p *Rules) PermitsName(name string) bool {
-	if p.Closed {
+	if p.around().closed {
 		return false
 	}
 	if p.Only == nil {

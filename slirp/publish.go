@@ -223,8 +223,7 @@ func (l *Listener) accepted(at *loop, fd int, remote netip.AddrPort) {
 	}
 	local := fromSockaddr(name)
 	if at.full() || l.port.Admit != nil && !l.port.Admit(local, remote) {
-		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-		unix.Close(fd)
+		closeReset(fd)
 		return
 	}
 	tuneStream(fd)
@@ -240,7 +239,7 @@ func (l *Listener) accepted(at *loop, fd int, remote netip.AddrPort) {
 func (l *loop) call(port *Listener, fd int, local, remote netip.AddrPort) {
 	k, ok := l.clientKey(TCP, port.port.Guest, local, remote)
 	if !ok || l.halfOpen >= l.n.limits.HalfOpen {
-		unix.Close(fd)
+		closeReset(fd)
 		return
 	}
 	f := newTCP(&k)
@@ -258,9 +257,15 @@ func (l *loop) call(port *Listener, fd int, local, remote netip.AddrPort) {
 	f.arm(l)
 }
 
+// closeReset closes a connection so that its other side hears that it was refused.
+func closeReset(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	unix.Close(fd)
+}
+
 // clientKey is how the container sees a client.
 func (l *loop) clientKey(proto Proto, guestPort uint16, local, remote netip.AddrPort) (key, bool) {
-	c := &l.n.config
+	c := l.n.at.Load()
 	seen := remote.Addr().Unmap()
 	guest, gateway := c.Guest4, c.Gateway4
 	if seen.Is6() && c.Guest6.IsValid() || !c.Guest4.IsValid() {

@@ -207,7 +207,7 @@ func TestSwitch(t *testing.T) {
 		guests[i] = startGuest(t, guestSetup{Queues: 2}, nil)
 		at[i] = netip.AddrFrom4([4]byte{10, 1, 0, byte(1 + i)})
 		guests[i].do(guestAddress, at[i].String()+"/16", nil)
-		guests[i].network.SetAddresses([]netip.Addr{at[i]})
+		guests[i].network.SetAddresses(Addresses{Guest4: testGuest4, Gateway4: testGateway4, Further: []netip.Addr{at[i]}})
 	}
 	guests[0].network.SetSwitch(pairSwitch{to: guests[1].network, dst: at[1], lost: &lost})
 	guests[1].network.SetSwitch(pairSwitch{to: guests[0].network, dst: at[0], lost: &lost})

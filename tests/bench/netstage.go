@@ -362,8 +362,9 @@ func playEngine() error {
 		return err
 	}
 	config := slirp.Config{
-		Guest4: netip.MustParseAddr("10.0.2.100"), Gateway4: netip.MustParseAddr("10.0.2.2"), DNS4: netip.MustParseAddr("10.0.2.3"),
-		Policy: slirp.PolicyFunc(func(slirp.Flow) slirp.Verdict { return slirp.Verdict{Allow: true} }),
+		Addresses: slirp.Addresses{Guest4: netip.MustParseAddr("10.0.2.100"), Gateway4: netip.MustParseAddr("10.0.2.2")},
+		DNS4:      netip.MustParseAddr("10.0.2.3"),
+		Policy:    slirp.PolicyFunc(func(slirp.Flow) slirp.Verdict { return slirp.Verdict{Allow: true} }),
 	}
 	if os.Args[1] == "packet" {
 		config.Link.Kind = slirp.Packet
