@@ -57,26 +57,39 @@ func findStream(ctx context.Context, s *site, tag string) (*published, error) {
 	if err != nil {
 		return nil, err
 	}
-	var index streamIndex
-	if err := json.Unmarshal(data, &index); err != nil {
+	p, err := findIn(data, s.name, DebianArch(s.arch), tag, s.last)
+	var missing *missingError
+	switch {
+	case errors.As(err, &missing):
+		return nil, s.missing(missing.what, missing.have...)
+	case err != nil:
 		return nil, s.fail(streamIndexFile, err)
 	}
+	p.url = s.url + "/" + p.url
+	return p, nil
+}
+
+// findIn finds a tag of a distribution in an index; its URL is but a path there.
+func findIn(data []byte, name, arch, tag, last string) (*published, error) {
+	var index streamIndex
+	if err := json.Unmarshal(data, &index); err != nil {
+		return nil, err
+	}
 	if index.Format != "products:1.0" {
-		return nil, s.fail(streamIndexFile, fmt.Errorf("strange format %.40q", index.Format))
+		return nil, fmt.Errorf("strange format %.40q", index.Format)
 	}
-	products := index.of(s.name, DebianArch(s.arch))
+	products := index.of(name, arch)
 	if len(products) == 0 {
-		return nil, s.missing(s.name)
+		return nil, &missingError{what: name}
 	}
-	product, ok := chooseProduct(products, tag, s.last)
+	product, ok := chooseProduct(products, tag, last)
 	if !ok {
-		return nil, s.missing(tag, releasesOf(products)...)
+		return nil, &missingError{tag, releasesOf(products)}
 	}
 	p, err := product.newest()
 	if err != nil {
-		return nil, s.fail(streamIndexFile, fmt.Errorf("%s %s: %w", product.OS, product.Release, err))
+		return nil, fmt.Errorf("%s %s: %w", product.OS, product.Release, err)
 	}
-	p.url = s.url + "/" + p.url
 	return p, nil
 }
 
