@@ -54,8 +54,8 @@ type inspectOptions struct {
 }
 
 func (o *inspectOptions) flags() []option {
-	size := switchFlag(&o.size, "size", "s", "")
-	size.hidden = true
+	size := switchFlag(&o.size, "size", "s", "Display total file sizes if the type is container")
+	size.hidden = o.kind != "" && o.kind != typeContainer
 	return []option{textFlag(&o.format, "format", "f", inspectFormatUsage), size}
 }
 
@@ -75,7 +75,7 @@ func (o *inspectOptions) run(ctx context.Context, c *client, operands []string) 
 	found := []any{}
 	failed := false
 	for _, name := range operands {
-		v, err := o.find(home, name)
+		v, err := o.find(ctx, home, name)
 		if err != nil {
 			c.report(err)
 			failed = true
@@ -92,7 +92,7 @@ func (o *inspectOptions) run(ctx context.Context, c *client, operands []string) 
 }
 
 // find returns the record of a container, an image or a volume, in this order.
-func (o *inspectOptions) find(home *container.Home, name string) (any, error) {
+func (o *inspectOptions) find(ctx context.Context, home *container.Home, name string) (any, error) {
 	switch o.kind {
 	case typeVolume:
 		return findVolume(home, name)
@@ -103,7 +103,7 @@ func (o *inspectOptions) find(home *container.Home, name string) (any, error) {
 		ctr, err := home.Find(strings.TrimPrefix(name, "/"))
 		var missing *container.NotFoundError
 		if err == nil {
-			return newContainerRecord(ctr), nil
+			return o.container(ctx, ctr)
 		}
 		if o.kind == typeContainer || !errors.As(err, &missing) {
 			return nil, err
@@ -123,6 +123,23 @@ func (o *inspectOptions) find(home *container.Home, name string) (any, error) {
 		return nil, err
 	}
 	return newImageRecord(home.Store, img)
+}
+
+func (o *inspectOptions) container(ctx context.Context, ctr *container.Container) (any, error) {
+	r := newContainerRecord(ctr)
+	if o.format == "" || strings.Contains(o.format, "json") || strings.Contains(o.format, "ExecIDs") {
+		var err error
+		if r.ExecIDs, err = ctr.Executed(); err != nil {
+			return r, err
+		}
+	}
+	if !o.size {
+		return r, nil
+	}
+	written, err := ctr.Size(ctx)
+	all := written + ctr.ImageSize()
+	r.SizeRw, r.SizeRootFs = &written, &all
+	return r, err
 }
 
 func findVolume(home *container.Home, name string) (any, error) {

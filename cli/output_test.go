@@ -87,7 +87,7 @@ func TestCommandLines(t *testing.T) {
 		{"run -it a", 1, "", "sbx: the input device is not a TTY\nsbx: hint: leave out -t, or run it in a terminal\n"},
 		{"run -m 1g --memory-swap 2g --blkio-weight 9 a", 125, "", "sbx: --blkio-weight is accepted but not enforced here\nsbx: --memory-swap is accepted but not enforced here\nsbx: run a: choose store: $HOME is not set\nsbx: hint: name a directory of yours for images and containers: SBX_HOME=/path/to/directory\n"},
 		{"run --security-opt no-new-privileges --restart no --sig-proxy a", 125, "", "sbx: run a: choose store: $HOME is not set\nsbx: hint: name a directory of yours for images and containers: SBX_HOME=/path/to/directory\n"},
-		{"ps --filter x=1", 125, "", "sbx: invalid filter \"x\"\nsbx: hint: there are ancestor, before, exited, id, label, name, network, since, status, volume\n"},
+		{"ps --filter x=1", 125, "", "sbx: invalid filter \"x\"\nsbx: hint: there are ancestor, before, exited, expose, health, id, label, name, network, publish, since, status, volume\n"},
 		{"ps -n x", 125, "", "sbx: invalid argument \"x\" for \"-n, --last\" flag: want a number\nsbx: hint: see sbx ps --help\n"},
 		{"ps", 1, "", "sbx: choose store: $HOME is not set\nsbx: hint: name a directory of yours for images and containers: SBX_HOME=/path/to/directory\n"},
 		{"inspect --type plugin x", 125, "", "sbx: unknown type: \"plugin\": must be one of [\"container\" \"image\" \"network\" \"volume\"]\n"},

@@ -32,8 +32,6 @@ type psOptions struct {
 }
 
 func (o *psOptions) flags() []option {
-	size := switchFlag(&o.size, "size", "s", "")
-	size.hidden = true
 	return []option{
 		switchFlag(&o.all, "all", "a", "Show all containers (default shows just running)"),
 		filterFlag(&o.filter),
@@ -42,22 +40,22 @@ func (o *psOptions) flags() []option {
 		switchFlag(&o.latest, "latest", "l", "Show the latest created container (includes all states)"),
 		switchFlag(&o.noTrunc, "no-trunc", "", "Don't truncate output"),
 		switchFlag(&o.quiet, "quiet", "q", "Only display container IDs"),
-		size,
+		switchFlag(&o.size, "size", "s", "Display total file sizes"),
 	}
 }
 
 const psTable = `{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}`
 
 func (o *psOptions) run(ctx context.Context, c *client, _ []string) error {
-	if err := o.filter.check("ancestor", "before", "exited", "id", "label", "name", "network", "since", "status", "volume"); err != nil {
+	if err := o.filter.check("ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status", "volume"); err != nil {
 		return err
 	}
-	if o.size {
-		c.notice("--size is accepted but not enforced here")
-	}
-	format := o.format
+	format, table := o.format, psTable
 	if o.quiet {
 		format = "{{.ID}}"
+	}
+	if o.size {
+		table += `\t{{.Size}}`
 	}
 	home, err := c.open(ctx, "")
 	if err != nil {
@@ -74,10 +72,21 @@ func (o *psOptions) run(ctx context.Context, c *client, _ []string) error {
 	rows := make([]psRow, len(list))
 	for i, ctr := range list {
 		rows[i] = newPsRow(ctr, now, !o.noTrunc)
+		if o.size || strings.Contains(format, ".Size") {
+			if rows[i].Size, err = sizeText(ctx, ctr); err != nil {
+				return err
+			}
+		}
 	}
-	text, err := formatRows(format, psTable, psHeader(), rows)
+	text, err := formatRows(format, table, psHeader(), rows)
 	c.document(text)
 	return err
+}
+
+// sizeText is what a container has written, and that with what it stands on.
+func sizeText(ctx context.Context, c *container.Container) (string, error) {
+	written, err := c.Size(ctx)
+	return fmt.Sprintf("%s (virtual %s)", humanSize(written), humanSize(written+c.ImageSize())), err
 }
 
 // choose leaves the containers that the flags ask for, in the order given: the
@@ -86,6 +95,10 @@ func (o *psOptions) choose(list []*container.Container) ([]*container.Container,
 	most := o.last
 	if o.latest && most < 0 {
 		most = 1
+	}
+	match, err := o.filter.containers()
+	if err != nil {
+		return nil, err
 	}
 	after, before, err := o.interval(list)
 	if err != nil {
@@ -96,7 +109,7 @@ func (o *psOptions) choose(list []*container.Container) ([]*container.Container,
 	list = slices.DeleteFunc(slices.Clone(list), func(c *container.Container) bool {
 		created := c.Config.Created
 		return !all && !c.State.Status.IsAlive() ||
-			!after.IsZero() && !created.After(after) || !before.IsZero() && !created.Before(before) || !o.matches(c)
+			!after.IsZero() && !created.After(after) || !before.IsZero() && !created.Before(before) || !match(c)
 	})
 	if most > 0 && len(list) > most {
 		list = list[:most]
@@ -122,38 +135,6 @@ func (o *psOptions) interval(list []*container.Container) (after, before time.Ti
 		before, err = find("before")
 	}
 	return after, before, err
-}
-
-// matches holds the filters against a container.
-func (o *psOptions) matches(c *container.Container) bool {
-	f := o.filter
-	return f.labels(c.Config.Labels) &&
-		f.any("id", func(v string) bool { return strings.HasPrefix(c.ID(), v) }) &&
-		f.any("name", func(v string) bool { return strings.Contains(c.Config.Name, strings.TrimPrefix(v, "/")) }) &&
-		f.any("status", func(v string) bool { return string(c.State.Status) == v }) &&
-		f.any("exited", func(v string) bool {
-			return c.State.Status == container.Exited && strconv.Itoa(c.State.ExitCode) == v
-		}) &&
-		f.any("network", func(v string) bool { return slices.Contains(networkNames(c), v) }) &&
-		f.any("ancestor", func(v string) bool { return isAncestor(c, v) }) &&
-		f.any("volume", func(v string) bool {
-			return slices.ContainsFunc(c.Config.Mounts, func(m container.Mount) bool {
-				return m.Target == v || m.Source == v || m.VolumeName() == v
-			})
-		})
-}
-
-// isAncestor reports whether a container was made of the image that typed names.
-func isAncestor(c *container.Container, typed string) bool {
-	if c.Config.Image == typed || c.Config.ImageName == typed {
-		return true
-	}
-	id := strings.TrimPrefix(c.Config.ImageID, "sha256:")
-	if short := strings.TrimPrefix(typed, "sha256:"); len(short) >= 4 && isHex(short) && strings.HasPrefix(id, short) {
-		return true
-	}
-	names, err := namesOf(typed)
-	return err == nil && slices.Contains(names, c.Config.ImageName)
 }
 
 // psRow is a container as templates see it. The fields are Docker's, in the
@@ -200,7 +181,7 @@ func newPsRow(c *container.Container, now time.Time, trunc bool) psRow {
 	r := psRow{
 		CreatedAt: cfg.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), ID: c.ID(), Image: cfg.Image,
 		Names: cfg.Name, Networks: strings.Join(networkNames(c), ","), RunningFor: ago(cfg.Created, now), Size: "0B", Ports: portsText(c),
-		State: string(c.State.Status), Status: statusText(c.State, now), labels: cfg.Labels,
+		State: string(c.State.Status), Status: statusText(c.State, now), HealthStatus: healthOf(c), labels: cfg.Labels,
 	}
 	volumes := 0
 	var mounts, labels []string

@@ -33,6 +33,9 @@ type containerRecord struct {
 	AppArmorProfile string
 	ExecIDs         []string
 	HostConfig      hostConfigRecord
+	GraphDriver     graphDriverRecord
+	SizeRw          *int64 `json:",omitempty"`
+	SizeRootFs      *int64 `json:",omitempty"`
 	Rung            string
 	RootEmulation   string
 	LimitsEnforced  map[string]string // how each limit is held: enforced, approximate, none
@@ -210,17 +213,20 @@ type configRecord struct {
 	AttachStdin  bool
 	AttachStdout bool
 	AttachStderr bool
+	ExposedPorts map[string]struct{} `json:",omitempty"`
 	Tty          bool
 	OpenStdin    bool
 	StdinOnce    bool
 	Env          []string
 	Cmd          []string
+	Healthcheck  *healthcheckRecord `json:",omitempty"`
 	Image        string
 	Volumes      map[string]struct{}
 	WorkingDir   string
 	Entrypoint   []string
 	Labels       map[string]string
 	StopSignal   string `json:",omitempty"`
+	StopTimeout  *int   `json:",omitempty"`
 }
 
 type networkRecord struct {
@@ -253,7 +259,7 @@ type endpointRecord struct {
 func newContainerRecord(c *container.Container) *containerRecord {
 	cfg, s := &c.Config, c.State
 	r := &containerRecord{
-		ID: c.ID(), Created: stamp(cfg.Created), Args: []string{}, Image: cfg.ImageID, Name: "/" + cfg.Name, RestartCount: s.Restarts, Driver: cfg.Root, Platform: "linux",
+		ID: c.ID(), Created: stamp(cfg.Created), Args: []string{}, Image: cfg.ImageID, LogPath: c.LogPath(), Name: "/" + cfg.Name, RestartCount: s.Restarts, Driver: cfg.Root, Platform: "linux",
 		State: stateRecord{
 			Status: string(s.Status), Running: s.Status.IsAlive(), Paused: s.Status == container.Paused, Restarting: s.Status == container.Restarting, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error, OOMKilled: s.OOMKilled,
 			StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
@@ -274,6 +280,7 @@ func newContainerRecord(c *container.Container) *containerRecord {
 	}
 	r.RootEmulation, _ = c.RootEmulation()
 	r.LimitsEnforced = cfg.Limits.Enforcement()
+	r.complete(c)
 	r.HostConfig.bounds(cfg)
 	if cfg.KeepID {
 		r.HostConfig.UsernsMode = "keep-id"

@@ -142,5 +142,9 @@ func (c *Container) Restart(ctx context.Context, signal unix.Signal, grace *int)
 	if err := c.Stop(ctx, signal, grace); err != nil {
 		return err
 	}
-	return c.Start(ctx)
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	c.record("restart", nil)
+	return nil
 }

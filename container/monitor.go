@@ -49,10 +49,12 @@ type monitor struct {
 	program *program // that runs, or ran last
 	running bool
 	paused  bool
-	stopped bool          // by the user: it is not started again
-	changed chan struct{} // closed and made anew when running, stopped or the record change
-	peers   map[*peer]struct{}
-	user    *os.File // the user namespace, once it was asked for
+	stopped bool // by the user: it is not started again
+	// stopping is stopped by stop, and not by a signal.
+	stopping bool
+	changed  chan struct{} // closed and made anew when running, stopped or the record change
+	peers    map[*peer]struct{}
+	user     *os.File // the user namespace, once it was asked for
 }
 
 // Monitor is the role that owns a container's life: it reads the program's
@@ -138,7 +140,7 @@ func (m *monitor) reload() error {
 // start, which waits for none of it.
 func (m *monitor) begin(ctx context.Context, p *program) {
 	go p.receive(ctx, m)
-	(&Home{dir: m.Home}).Record(m.event("start", nil))
+	m.record("start", nil)
 	p.pump(m.output)
 	if m.Health {
 		go m.checkHealth(ctx, p)
@@ -160,6 +162,7 @@ func (m *monitor) attend(ctx context.Context, p *program) int {
 	if err := p.supervision.finish(ctx, !m.AutoRemove); err != nil {
 		_ = m.setState(func(s *State) { s.Error = err.Error() })
 	}
+	m.record("die", map[string]string{"exitCode": strconv.Itoa(status)})
 	return status
 }
 
@@ -206,8 +209,12 @@ func (m *monitor) end(ctx context.Context, status int) error {
 	defer home.Close()
 	m.wire.close()
 	last := report{Status: status, Refused: m.output.refused()}
-	events := &Home{dir: m.Home}
-	events.Record(m.event("die", map[string]string{"exitCode": strconv.Itoa(status)}))
+	m.mu.Lock()
+	stopping := m.stopping
+	m.mu.Unlock()
+	if stopping {
+		m.record("stop", nil)
+	}
 	if !m.AutoRemove {
 		m.output.close()
 		err := m.setState(func(s *State) {
@@ -228,7 +235,7 @@ func (m *monitor) end(ctx context.Context, status int) error {
 		err = errors.Join(err, renameErr)
 	}
 	err = errors.Join(err, h.RemoveAnonymous(ctx, m.Volumes))
-	events.Record(m.event("destroy", nil))
+	m.record("destroy", nil)
 	m.output.close()
 	m.farewell(last)
 	return errors.Join(err, overlay.RemoveAll(ctx, home, trash))

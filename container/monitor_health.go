@@ -141,8 +141,12 @@ func (m *monitor) checkHealth(ctx context.Context, p *program) {
 		default:
 		}
 		starting = health.Status == HealthStarting && entry.Start.Sub(begun) < h.StartPeriod
+		before := health.Status
 		health = health.after(entry, h.Retries, starting)
 		_ = m.setState(func(s *State) { s.Health = health })
+		if health.Status != before {
+			m.record("health_status: "+health.Status, nil)
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ func (m *monitor) watchMemory(ctx context.Context, p *program) {
 			continue
 		}
 		_ = m.setState(func(s *State) { s.OOMKilled = true })
-		(&Home{dir: m.Home}).Record(m.event("oom", nil))
+		m.record("oom", nil)
 		_ = p.signal(unix.SIGKILL)
 		return
 	}
@@ -61,13 +61,13 @@ func ownProc() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "proc"), nil
 }
 
-// event is one of the container's, as it is called now.
-func (m *monitor) event(action string, more map[string]string) Event {
+// record writes an event of the container down, as it is called now.
+func (m *monitor) record(action string, more map[string]string) {
 	attributes := map[string]string{}
 	maps.Copy(attributes, m.Attributes)
 	maps.Copy(attributes, more)
 	m.mu.Lock()
 	attributes["name"] = m.Name
 	m.mu.Unlock()
-	return Event{Type: "container", Action: action, ID: m.ID, Attributes: attributes}
+	(&Home{dir: m.Home}).Record(Event{Type: "container", Action: action, ID: m.ID, Attributes: attributes})
 }

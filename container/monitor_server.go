@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -205,6 +206,12 @@ func (m *monitor) kill(s unix.Signal) error {
 	if !running {
 		return errNotRunning
 	}
+	return m.send(p, s)
+}
+
+// send sends the program a signal of a user's, which is an event.
+func (m *monitor) send(p *program, s unix.Signal) error {
+	m.record("kill", map[string]string{"signal": strconv.Itoa(int(s))})
 	return p.signal(s)
 }
 
@@ -216,7 +223,7 @@ var errNotRunning = errors.New("it is not running")
 // the end by itself.
 func (m *monitor) stop(ctx context.Context, s unix.Signal, grace int) error {
 	m.mu.Lock()
-	m.stopped = true
+	m.stopped, m.stopping = true, true
 	m.notify()
 	p, running := m.program, m.running
 	m.mu.Unlock()
@@ -224,7 +231,7 @@ func (m *monitor) stop(ctx context.Context, s unix.Signal, grace int) error {
 		return nil
 	}
 	_ = m.pause(false)
-	if err := p.signal(s); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := m.send(p, s); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
 	if grace < 0 {
@@ -235,7 +242,7 @@ func (m *monitor) stop(ctx context.Context, s unix.Signal, grace int) error {
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			_ = p.signal(unix.SIGKILL) // the pidfd cannot mean another process
+			_ = m.send(p, unix.SIGKILL) // the pidfd cannot mean another process
 		case <-p.ended:
 		case <-ctx.Done():
 		}
@@ -248,24 +255,27 @@ func (m *monitor) stop(ctx context.Context, s unix.Signal, grace int) error {
 // in those below it but its sender's own, in one step as seen from fork(2)
 // (kill(2), pid_namespaces(7)).
 func (m *monitor) pause(on bool) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch {
-	case !m.running:
-		return errNotRunning
-	case m.paused == on:
-		return nil
-	}
-	s, status := unix.SIGCONT, Running
+	s, status, event := unix.SIGCONT, Running, "unpause"
 	if on {
-		s, status = unix.SIGSTOP, Paused
+		s, status, event = unix.SIGSTOP, Paused, "pause"
 	}
-	if err := unix.Kill(-1, s); err != nil {
-		return err
+	m.mu.Lock()
+	running, as := m.running, m.paused == on
+	var err error
+	if running && !as {
+		if err = unix.Kill(-1, s); err == nil {
+			m.paused, m.state.Status = on, status
+			err = saveState(m.dir, m.state)
+		}
 	}
-	m.paused = on
-	m.state.Status = status
-	return saveState(m.dir, m.state)
+	m.mu.Unlock()
+	switch {
+	case !running:
+		return errNotRunning
+	case err == nil && !as:
+		m.record(event, nil)
+	}
+	return err
 }
 
 // join gives out what a process needs to enter the container: its pid 1, which

@@ -4,6 +4,8 @@ package container
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,6 +33,8 @@ type Process struct {
 	Threads   int
 	Read      int64 // bytes from disk, where they can be known
 	Written   int64
+
+	ticks int64 // when it was started, as the kernel counts
 }
 
 // ticks is the kernel's clock for procfs, the same on all machines that Go knows.
@@ -78,6 +82,30 @@ func (c *Container) Processes() ([]Process, error) {
 		return a.PID - b.PID
 	})
 	return list, nil
+}
+
+// Executed lists the processes that were executed in the container and not
+// started by its own: by exec, or as health checks. Each has an identifier of 64
+// hexadecimal digits, which is its own as long as it lives.
+func (c *Container) Executed() ([]string, error) {
+	list, err := c.Processes()
+	if err != nil {
+		return nil, err
+	}
+	inside := map[int]bool{}
+	for i := range list {
+		inside[list[i].PID] = true
+	}
+	var ids []string
+	for i := range list {
+		p := &list[i]
+		if p.PID == c.State.PID || inside[p.PPID] {
+			continue
+		}
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", c.ID(), p.PID, p.ticks))
+		ids = append(ids, hex.EncodeToString(sum[:]))
+	}
+	return ids, nil
 }
 
 // visible is a process of the container whose namespaces may be looked at: pid 1,
@@ -145,6 +173,7 @@ func readProcess(pid int, boot time.Time) (Process, error) {
 	p.CPU, p.Children = since(statUTime)+since(statSTime), since(statCUTime)+since(statCSTime)
 	p.Nice, p.Threads, p.VSize = int(number(statNice)), int(number(statThreads)), number(statVSize)
 	p.RSS = number(statRSS) * int64(os.Getpagesize())
+	p.ticks = number(statStart)
 	if p.Started = boot; !boot.IsZero() {
 		p.Started = boot.Add(since(statStart))
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,6 +28,9 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 		if err := c.kill(ctx); err != nil {
 			return fmt.Errorf("remove container %s: %w", c.Config.Name, err)
 		}
+		// Who was killed with it can tell of nothing.
+		c.record("kill", map[string]string{"signal": strconv.Itoa(int(unix.SIGKILL))})
+		c.record("die", map[string]string{"exitCode": strconv.Itoa(statusSignalBase + int(unix.SIGKILL))})
 	} else if err := c.awaitPast(ctx); err != nil {
 		return fmt.Errorf("remove container %s: %w", c.Config.Name, err)
 	}
