@@ -355,6 +355,9 @@ func checkMounts(c *Config) error {
 			return fmt.Errorf("mount %s: two mounts have this target", m.Target)
 		}
 		seen[m.Target] = true
+		if err := checkTarget(m.Target); err != nil {
+			return err
+		}
 		switch m.Type {
 		case Tmpfs, Volume: // useVolumes finds those
 		case Bind:
@@ -366,6 +369,22 @@ func checkMounts(c *Config) error {
 		}
 	}
 	return nil
+}
+
+// overProc are the files of /proc that others may show something else for, as runc
+// has them.
+var overProc = []string{
+	"cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo", "stat", "swaps", "sys/crypto/fips_enabled", "sys/kernel/ns_last_pid", "uptime",
+}
+
+// checkTarget refuses to have anything mounted over /proc, or in it: what a program
+// says of itself there is believed (CVE-2019-16884, CVE-2023-28642).
+func checkTarget(target string) error {
+	inside, ok := strings.CutPrefix(target+"/", "/proc/")
+	if !ok || slices.Contains(overProc, strings.TrimSuffix(inside, "/")) {
+		return nil
+	}
+	return fmt.Errorf("mount %s: nothing may be mounted in /proc", target)
 }
 
 func checkBind(m *Mount) error {

@@ -100,6 +100,10 @@ func TestCheckMounts(t *testing.T) {
 		{"relative target", []Mount{{Type: Tmpfs, Target: "a"}}, "absolute"},
 		{"relative source", []Mount{{Type: Bind, Source: "x", Target: "/a"}}, "absolute"},
 		{"twice", []Mount{{Type: Tmpfs, Target: "/a"}, {Type: Tmpfs, Target: "/a/"}}, "two mounts"},
+		{"in /proc", []Mount{{Type: Tmpfs, Target: "/proc/self/../self"}}, "nothing may be mounted in /proc"},
+		{"on /proc", []Mount{{Type: Tmpfs, Target: "/proc"}}, "nothing may be mounted in /proc"},
+		{"beside /proc", []Mount{{Type: Tmpfs, Target: "/process"}}, ""},
+		{"what lxcfs shows", []Mount{{Type: Bind, Source: "/dev/null", Target: "/proc/meminfo"}}, ""},
 		{"type", []Mount{{Type: "npipe", Target: "/a"}}, "unknown type"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -37,6 +37,11 @@ func (h *Home) useVolumes(ctx context.Context, c *Config, image map[string]struc
 	if !slices.ContainsFunc(c.Mounts, func(m Mount) bool { return m.Type == Volume }) {
 		return release, nil
 	}
+	for _, m := range c.Mounts {
+		if err := checkTarget(m.Target); err != nil {
+			return nil, err
+		}
+	}
 	volumes := h.Volumes()
 	if release, err = volumes.Hold(ctx); err != nil {
 		return nil, err
