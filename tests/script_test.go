@@ -74,7 +74,7 @@ func scripts(dir, rung string) testscript.Params {
 			env.Setenv("GID", strconv.Itoa(os.Getgid()))
 			env.Setenv("SBX", sbxBinary)
 			env.Setenv("PROBE", probeBinary)
-			for _, name := range []string{"SBX_NO_OVERLAY", "SBX_TEST_IMAGES", "SBX_TEST_APPS"} {
+			for _, name := range []string{"SBX_NO_OVERLAY", "SBX_TEST_ARTIFACTS", "SBX_TEST_IMAGES", "SBX_TEST_APPS"} {
 				env.Setenv(name, os.Getenv(name))
 			}
 			for _, name := range []string{"home", "run"} {
