@@ -5,6 +5,7 @@ package cli
 import (
 	"path/filepath"
 	"strings"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -25,6 +26,9 @@ func (c *client) fetchOptions(platform ocispec.Platform) (fetch.Options, error) 
 		Platform: platform, UserAgent: program + "/" + release(),
 		Credentials: fetch.OpenKeyring(c.lookup).Get, CADirs: []string{"/etc/docker/certs.d", "/etc/containers/certs.d"},
 		Registries: map[string]fetch.Reach{},
+		Waiting: func(host, cause string, wait time.Duration) {
+			c.notice("%s: %s: trying again in %s", host, cause, wait.Round(time.Second))
+		},
 	}
 	if home := c.variable("HOME"); filepath.IsAbs(home) {
 		o.CADirs = append(o.CADirs, filepath.Join(home, ".config", "containers", "certs.d"))

@@ -35,7 +35,7 @@ type client struct {
 // newClient makes a client for home, a host with an optional port, that is reached as
 // o.reach says. plain allows http to any host. An error is about the authorities' file.
 func newClient(home string, plain bool, o Options) (*client, error) {
-	g := &guard{clock: o.hooks.clock, userAgent: o.UserAgent, home: strings.ToLower(home), plain: plain, insecure: o.reach.Insecure}
+	g := &guard{clock: o.hooks.clock, userAgent: o.UserAgent, waiting: o.Waiting, home: strings.ToLower(home), plain: plain, insecure: o.reach.Insecure}
 	authorities, err := trusted(o.hooks.tls, append(o.reach.CAFiles, authoritiesOf(home, o.CADirs)...))
 	if err != nil {
 		return nil, err

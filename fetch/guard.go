@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -29,9 +30,10 @@ type guard struct {
 	homeBase  http.RoundTripper // for home
 	clock     clock
 	userAgent string
-	home      string // host[:port] that the user named, lower case
-	plain     bool   // the user typed an http URL
-	insecure  bool   // the user lets home speak plain http
+	waiting   func(host, cause string, wait time.Duration) // Options.Waiting
+	home      string                                       // host[:port] that the user named, lower case
+	plain     bool                                         // the user typed an http URL
+	insecure  bool                                         // the user lets home speak plain http
 	// homeInside is set once home was reached at an address of an inner network:
 	// then its storage may be in there, too.
 	homeInside atomic.Bool
@@ -100,6 +102,7 @@ func (g *guard) insist(in *http.Request, prepare func(out *http.Request)) (*http
 			if wait > longestRetryAfter {
 				return resp, nil
 			}
+			g.tellWait(in.URL.Host, resp.Status, wait)
 			_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
 			resp.Body.Close()
 		}
@@ -111,6 +114,13 @@ func (g *guard) insist(in *http.Request, prepare func(out *http.Request)) (*http
 				return nil, err
 			}
 		}
+	}
+}
+
+// tellWait tells the user of a wait that he would wonder about.
+func (g *guard) tellWait(host, cause string, wait time.Duration) {
+	if g.waiting != nil && wait >= worthTelling {
+		g.waiting(host, cause, wait)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -27,6 +28,10 @@ type Options struct {
 	// Credentials returns what convinces the registry that references call host, for one of
 	// its repositories; zero if there is nothing. nil: always nothing.
 	Credentials func(ctx context.Context, host, path string) (Credential, error)
+
+	// Waiting is told when a server asks for more than a moment of patience, which it gets.
+	// It may be nil; it is called by several at once.
+	Waiting func(host, cause string, wait time.Duration)
 
 	reach Reach // of the registry at hand
 	hooks hooks

@@ -26,7 +26,9 @@ const (
 	// longestRetryAfter is what a server may ask us to wait; beyond it the user is told
 	// instead.
 	longestRetryAfter = time.Minute
-	progressStep      = 256 << 10
+	// worthTelling is a wait that is not silent any more.
+	worthTelling = time.Second
+	progressStep = 256 << 10
 	// stallAfter is how long a server may think before its first byte and between two.
 	stallAfter = time.Minute
 	// controlDeadline is for a whole exchange about anything but a blob, so that one

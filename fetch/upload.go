@@ -235,6 +235,7 @@ func (u *upload) recover(ctx context.Context, cause error, last bool) (done bool
 		if wait = status.retryAfter; wait > longestRetryAfter {
 			return false, cause
 		}
+		u.client.guard.tellWait(u.client.guard.home, fmt.Sprintf("%d %s", status.status, http.StatusText(status.status)), wait)
 	}
 	if err := u.client.guard.clock.sleep(ctx, wait); err != nil {
 		return false, err
