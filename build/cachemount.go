@@ -59,8 +59,9 @@ func (m *stepMounts) cache(ctx context.Context, mount *instructions.Mount) error
 	}
 	bind := container.Mount{Type: container.Bind, Source: root, Target: m.run.absolute(mount.Target), ReadOnly: mount.ReadOnly, Kept: true}
 	if mount.Source != "" {
-		// Owners stand beside the whole tree, which this is not.
-		bind.Source, bind.Kept = filepath.Join(root, path.Clean("/"+mount.Source)), false
+		// Earlier steps have written there: it is opened beneath the cache, or a link
+		// of theirs would show this machine's files (CVE-2024-23651).
+		bind.Subpath = path.Clean("/" + mount.Source)[1:]
 	}
 	m.mounts = append(m.mounts, bind)
 	return nil

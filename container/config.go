@@ -72,10 +72,13 @@ type Mount struct {
 	// Create makes a missing bind source a directory, as -v does; --mount does not.
 	Create bool `json:"create,omitempty"`
 
+	// Subpath is what of the source is mounted, if not all. Whoever wrote there cannot
+	// make it lead anywhere else.
+	Subpath string `json:"subpath,omitempty"`
+
 	// Of a volume:
-	Name      string            `json:"name,omitempty"`    // empty asks Create for an anonymous one
-	Subpath   string            `json:"subpath,omitempty"` // what of it is mounted, if not all
-	NoCopy    bool              `json:"noCopy,omitempty"`  // it is not filled from the image
+	Name      string            `json:"name,omitempty"`   // empty asks Create for an anonymous one
+	NoCopy    bool              `json:"noCopy,omitempty"` // it is not filled from the image
 	Anonymous bool              `json:"anonymous,omitempty"`
 	Labels    map[string]string `json:"-"` // of one that is made for this
 }

@@ -45,6 +45,7 @@ func usualFacts(rung string) facts {
 	f := facts{
 		"CapInh": noCapabilities, "CapPrm": defaultCapabilities, "CapEff": defaultCapabilities, "CapBnd": defaultCapabilities, "CapAmb": noCapabilities,
 		"NoNewPrivs": "1", "Seccomp": "2", "umask": "0022", "cwd": "/", "descriptors": "0 1 2", "dumpable": "1", "terminal": "false",
+		"AF_ALG": "operation not permitted", "unshare": "operation not permitted",
 		"uid_map": fmt.Sprintf("0 %d 1", os.Getuid()), "gid_map": fmt.Sprintf("0 %d 1", os.Getgid()), "setgroups": "deny",
 
 		"mount /": "* rw nosuid nodev", "mount /proc": "proc rw nosuid nodev noexec", "mount /sys": "sysfs ro nosuid nodev noexec",
@@ -94,6 +95,9 @@ func unmasked() facts {
 	return f
 }
 
+// unfiltered are the facts of a container whose calls the kernel alone judges.
+var unfiltered = facts{"AF_ALG": "*", "unshare": "*"}
+
 // postures are flags, and what is different with them; on one rung only where the
 // name of a table says so.
 var postures = []struct {
@@ -110,10 +114,10 @@ var postures = []struct {
 	{[]string{"--cap-drop", "ALL"}, capabilitiesOf(noCapabilities), nil},
 	{[]string{"--cap-drop", "ALL", "--cap-add", "NET_BIND_SERVICE"}, capabilitiesOf("0000000000000400"), nil},
 	{[]string{"--security-opt", "no-new-privileges"}, facts{"NoNewPrivs": "1"}, nil},
-	{[]string{"--security-opt", "seccomp=unconfined"}, nil, map[string]facts{"mapped": {"Seccomp": "0"}}},
-	{[]string{"--security-opt", "seccomp=unconfined", "--rung", "single", "--root-emulation", "none"}, facts{"Seccomp": "0"}, nil},
+	{[]string{"--security-opt", "seccomp=unconfined"}, unfiltered, map[string]facts{"mapped": {"Seccomp": "0"}}},
+	{[]string{"--security-opt", "seccomp=unconfined", "--rung", "single", "--root-emulation", "none"}, merged(unfiltered, facts{"Seccomp": "0"}), nil},
 	{[]string{"--security-opt", "systempaths=unconfined"}, unmasked(), nil},
-	{[]string{"--privileged"}, merged(unmasked(), capabilitiesOf(allCapabilities)), map[string]facts{"mapped": {"Seccomp": "0"}}},
+	{[]string{"--privileged"}, merged(unmasked(), unfiltered, capabilitiesOf(allCapabilities)), map[string]facts{"mapped": {"Seccomp": "0"}}},
 	{[]string{"--read-only"}, facts{"mount /": "* ro nosuid nodev"}, map[string]facts{"mapped": {"mount /": "* ro nodev"}}},
 	{[]string{"-t"}, facts{"terminal": "true", "/dev/console": "char 136:0", "mount /dev/console": "devpts rw nosuid noexec"}, nil},
 	{[]string{"--network", "host"}, facts{"mount /sys": "tmpfs rw nosuid nodev noexec", "/sys/kernel": "hidden", "/sys/class": "hidden"}, nil},

@@ -37,6 +37,7 @@ func main() {
 		"hostname":   fact(hostname),
 		"id":         fact(identity),
 		"kill":       fact(kill),
+		"link":       fact(func(args []string) error { return os.Symlink(args[0], args[1]) }),
 		"links":      fact(interfaces),
 		"ls":         fact(list),
 		"lookup":     fact(lookup),
