@@ -42,12 +42,12 @@ func choose(t *testing.T, u *unpacked) error {
 	return u.choose(t.Context())
 }
 
-func required(name, fields string) fakePackage {
-	return fakePackage{name: name, version: "1", fields: "Priority: required\n" + fields}
+func required(name, fields string) upstream.Package {
+	return upstream.Package{Name: name, Version: "1", Fields: "Priority: required\n" + fields}
 }
 
-func optional(name, fields string) fakePackage {
-	return fakePackage{name: name, version: "1", fields: "Priority: optional\n" + fields}
+func optional(name, fields string) upstream.Package {
+	return upstream.Package{Name: name, Version: "1", Fields: "Priority: optional\n" + fields}
 }
 
 // names of what is chosen, in order.
@@ -62,24 +62,24 @@ func chosen(u *unpacked) string {
 func TestBootstrapChoice(t *testing.T) {
 	apt := optional("apt", "")
 	for name, test := range map[string]struct {
-		packages []fakePackage
+		packages []upstream.Package
 		include  []string
 		want     string // packages, or what the error says
 	}{
-		"required and essential": {packages: []fakePackage{apt, required("aa", ""), optional("bb", "Essential: yes\n"), optional("cc", "")}, want: "apt aa bb"},
-		"needed":                 {packages: []fakePackage{apt, required("aa", "Depends: bb\nPre-Depends: cc (>= 1)\n"), optional("bb", "Depends: dd\n"), optional("cc", ""), optional("dd", "Depends: aa\n")}, want: "aa apt bb cc dd"},
-		"first alternative":      {packages: []fakePackage{apt, required("aa", "Depends: gone | bb | cc\n"), optional("bb", ""), optional("cc", "")}, want: "aa apt bb"},
-		"chosen alternative":     {packages: []fakePackage{apt, required("aa", "Depends: bb | cc\n"), optional("bb", ""), required("cc", "")}, want: "aa apt cc"},
-		"provided":               {packages: []fakePackage{apt, required("aa", "Depends: virtual\n"), optional("bb", "Provides: virtual\n"), optional("cc", "Provides: virtual\n")}, want: "aa apt bb"},
-		"provided in version":    {packages: []fakePackage{apt, required("aa", "Depends: virtual (>= 2)\n"), optional("bb", "Provides: virtual\n"), optional("cc", "Provides: virtual (= 2)\n")}, want: "aa apt cc"},
-		"of other machines":      {packages: []fakePackage{apt, required("aa", "Depends: gone [armhf], bb [amd64]\n"), optional("bb", "")}, want: "aa apt bb"},
-		"included":               {packages: []fakePackage{apt, optional("bb", "")}, include: []string{"bb"}, want: "apt bb"},
-		"merged by a package":    {packages: []fakePackage{apt, required("aa", "Depends: usrmerge | usr-is-merged\n"), optional("usr-is-merged", ""), optional("usrmerge", "")}, want: "aa apt usr-is-merged"},
-		"missing":                {packages: []fakePackage{apt}, include: []string{"nosuch"}, want: "choose packages: the suite has no package nosuch, asked for by --include"},
-		"unsatisfied": {packages: []fakePackage{apt, optional("bb", "Depends: cc\n"), optional("cc", "Depends: dd (>= 3)\n"), optional("dd", "")}, include: []string{"bb"},
+		"required and essential": {packages: []upstream.Package{apt, required("aa", ""), optional("bb", "Essential: yes\n"), optional("cc", "")}, want: "apt aa bb"},
+		"needed":                 {packages: []upstream.Package{apt, required("aa", "Depends: bb\nPre-Depends: cc (>= 1)\n"), optional("bb", "Depends: dd\n"), optional("cc", ""), optional("dd", "Depends: aa\n")}, want: "aa apt bb cc dd"},
+		"first alternative":      {packages: []upstream.Package{apt, required("aa", "Depends: gone | bb | cc\n"), optional("bb", ""), optional("cc", "")}, want: "aa apt bb"},
+		"chosen alternative":     {packages: []upstream.Package{apt, required("aa", "Depends: bb | cc\n"), optional("bb", ""), required("cc", "")}, want: "aa apt cc"},
+		"provided":               {packages: []upstream.Package{apt, required("aa", "Depends: virtual\n"), optional("bb", "Provides: virtual\n"), optional("cc", "Provides: virtual\n")}, want: "aa apt bb"},
+		"provided in version":    {packages: []upstream.Package{apt, required("aa", "Depends: virtual (>= 2)\n"), optional("bb", "Provides: virtual\n"), optional("cc", "Provides: virtual (= 2)\n")}, want: "aa apt cc"},
+		"of other machines":      {packages: []upstream.Package{apt, required("aa", "Depends: gone [armhf], bb [amd64]\n"), optional("bb", "")}, want: "aa apt bb"},
+		"included":               {packages: []upstream.Package{apt, optional("bb", "")}, include: []string{"bb"}, want: "apt bb"},
+		"merged by a package":    {packages: []upstream.Package{apt, required("aa", "Depends: usrmerge | usr-is-merged\n"), optional("usr-is-merged", ""), optional("usrmerge", "")}, want: "aa apt usr-is-merged"},
+		"missing":                {packages: []upstream.Package{apt}, include: []string{"nosuch"}, want: "choose packages: the suite has no package nosuch, asked for by --include"},
+		"unsatisfied": {packages: []upstream.Package{apt, optional("bb", "Depends: cc\n"), optional("cc", "Depends: dd (>= 3)\n"), optional("dd", "")}, include: []string{"bb"},
 			want: "choose packages: nothing in the suite satisfies dd (>= 3), needed by cc, needed by bb, asked for by --include"},
-		"conflict": {packages: []fakePackage{apt, required("aa", "Conflicts: bb\n"), required("bb", "")}, want: "choose packages: aa and bb cannot be installed together"},
-		"no apt":   {packages: []fakePackage{required("aa", "")}, want: "choose packages: the suite has no package apt, of every system"},
+		"conflict": {packages: []upstream.Package{apt, required("aa", "Conflicts: bb\n"), required("bb", "")}, want: "choose packages: aa and bb cannot be installed together"},
+		"no apt":   {packages: []upstream.Package{required("aa", "")}, want: "choose packages: the suite has no package apt, of every system"},
 	} {
 		m := newFakeMirror(t)
 		m.publish(testSuite, time.Unix(1500, 0), "", test.packages...)
@@ -181,8 +181,8 @@ func TestPackageIndexRefuses(t *testing.T) {
 func TestBootstrapResumes(t *testing.T) {
 	m := newFakeMirror(t)
 	big := optional("apt", "")
-	big.data = []tar.Header{{Typeflag: tar.TypeReg, Name: "./f", Mode: 0o644}}
-	big.contents = map[string]string{"./f": strings.Repeat("0123456789abcdef", 4096)}
+	big.Data = []tar.Header{{Typeflag: tar.TypeReg, Name: "./f", Mode: 0o644}}
+	big.Contents = map[string]string{"./f": strings.Repeat("0123456789abcdef", 4096)}
 	m.publish(testSuite, time.Unix(1500, 0), "", big)
 	u := prepared(t, m)
 	m.Cut("pool/apt.deb", 100)
@@ -218,18 +218,18 @@ func TestBootstrapResumes(t *testing.T) {
 func TestBootstrapTar(t *testing.T) {
 	m := newFakeMirror(t)
 	apt := optional("apt", "")
-	apt.control = map[string]string{
+	apt.Control = map[string]string{
 		"conffiles": "/etc/apt.conf\nremove-on-upgrade /etc/old\n", "postinst": "#!/bin/sh\n", "md5sums": "x\n",
 		"triggers": "interest-noawait ldconfig\ninterest /usr/share/x\nactivate other\n",
 	}
-	apt.data = []tar.Header{
+	apt.Data = []tar.Header{
 		{Typeflag: tar.TypeDir, Name: "./", Mode: 0o755}, {Typeflag: tar.TypeDir, Name: "./bin/", Mode: 0o755}, {Typeflag: tar.TypeDir, Name: "./etc/", Mode: 0o755},
 		{Typeflag: tar.TypeReg, Name: "./bin/tool", Mode: 0o4755, Uid: 0, Gid: 42, ModTime: time.Unix(5000, 0)},
 		{Typeflag: tar.TypeLink, Name: "./usr/bin/same", Linkname: "./bin/tool"},
 		{Typeflag: tar.TypeSymlink, Name: "./lib64", Linkname: "usr/lib64"},
 		{Typeflag: tar.TypeReg, Name: "./etc/apt.conf", Mode: 0o644},
 	}
-	apt.contents = map[string]string{"./bin/tool": "tool", "./etc/apt.conf": "conf"}
+	apt.Contents = map[string]string{"./bin/tool": "tool", "./etc/apt.conf": "conf"}
 	m.publish(testSuite, time.Unix(1500, 0), "", apt)
 	u := prepared(t, m)
 	u.Epoch = time.Unix(4000, 0)
@@ -284,17 +284,17 @@ func TestBootstrapTar(t *testing.T) {
 // A package that tries to leave the root, or is none, is refused by name.
 func TestBootstrapHostilePackages(t *testing.T) {
 	for name, test := range map[string]struct {
-		p    fakePackage
+		p    upstream.Package
 		want string
 	}{
-		"dots":       {fakePackage{data: []tar.Header{{Typeflag: tar.TypeReg, Name: "./a/../../x"}}}, `leads out of the root`},
-		"hard link":  {fakePackage{data: []tar.Header{{Typeflag: tar.TypeLink, Name: "./x", Linkname: "/"}}}, `leads to nothing`},
-		"control":    {fakePackage{control: map[string]string{"../x": ""}}, `strange control file`},
-		"trigger":    {fakePackage{control: map[string]string{"triggers": "interest ../x\n"}}, `strange trigger "../x"`},
-		"other name": {fakePackage{control: map[string]string{"control": "Package: zz\nVersion: 1\n"}}, `it is package "zz" "1", the index says "apt" "1"`},
+		"dots":       {upstream.Package{Data: []tar.Header{{Typeflag: tar.TypeReg, Name: "./a/../../x"}}}, `leads out of the root`},
+		"hard link":  {upstream.Package{Data: []tar.Header{{Typeflag: tar.TypeLink, Name: "./x", Linkname: "/"}}}, `leads to nothing`},
+		"control":    {upstream.Package{Control: map[string]string{"../x": ""}}, `strange control file`},
+		"trigger":    {upstream.Package{Control: map[string]string{"triggers": "interest ../x\n"}}, `strange trigger "../x"`},
+		"other name": {upstream.Package{Control: map[string]string{"control": "Package: zz\nVersion: 1\n"}}, `it is package "zz" "1", the index says "apt" "1"`},
 	} {
 		m := newFakeMirror(t)
-		test.p.name, test.p.version, test.p.fields = "apt", "1", "Priority: required\n"
+		test.p.Name, test.p.Version, test.p.Fields = "apt", "1", "Priority: required\n"
 		m.publish(testSuite, time.Unix(1500, 0), "", test.p)
 		u := prepared(t, m)
 		err := choose(t, u)
@@ -357,7 +357,7 @@ func TestVersionOrder(t *testing.T) {
 }
 
 func FuzzDeb(f *testing.F) {
-	f.Add(fakePackage{name: "aa", version: "1", data: []tar.Header{{Typeflag: tar.TypeReg, Name: "./x"}}}.file())
+	f.Add(upstream.Package{Name: "aa", Version: "1", Data: []tar.Header{{Typeflag: tar.TypeReg, Name: "./x"}}}.File())
 	f.Add([]byte(arMagic))
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		d, err := openDeb(bytes.NewReader(data))

@@ -53,7 +53,7 @@ func Catalog() []Distribution {
 	sh, bash := ocispec.ImageConfig{Cmd: []string{"/bin/sh"}}, ocispec.ImageConfig{Cmd: []string{"/bin/bash"}}
 	list := []Distribution{
 		{
-			Name: "alpine", Title: "Alpine Linux, its mini root filesystem", URL: alpineURL, find: findAlpine, config: sh,
+			Name: "alpine", Title: "Alpine Linux, its mini root filesystem", URL: alpineURL, find: findAlpine, config: ocispec.ImageConfig{Cmd: sh.Cmd, WorkingDir: "/"},
 			Proof: "SHA-256 sum over https; the signature where bases.keys has a key", Tags: "latest, edge, 3.X, 3.X.Y",
 		},
 		{

@@ -85,7 +85,7 @@ func newSite(t *testing.T) *upstream.Site {
 // rootfs is a tarball with one file.
 func rootfs(t *testing.T, prefix, content string) []byte {
 	t.Helper()
-	return zippedTar([]tar.Header{
+	return upstream.ZippedTar([]tar.Header{
 		{Typeflag: tar.TypeDir, Name: prefix + "etc/", Mode: 0o755},
 		{Typeflag: tar.TypeReg, Name: prefix + "etc/which", Mode: 0o644},
 		{Typeflag: tar.TypeLink, Name: prefix + "etc/same", Linkname: prefix + "etc/which"},
@@ -247,10 +247,10 @@ func TestCatalogRefuses(t *testing.T) {
 		"ubuntu, another tarball": {"ubuntu:24.04", "/ubuntu-base", true, func(s *upstream.Site, _, u, _, _ string) { s.Edit(u, "", "more") }, "its SHA-256 sum is "},
 		"arch, another signer":    {"archlinux", "/iso", true, func(s *upstream.Site, _, _, a, _ string) { s.Put(a+".sig", other.Detached(s.File(a))) }, "no good signature"},
 		"arch, not its root": {"archlinux", "/iso", true, func(s *upstream.Site, _, _, _, _ string) {
-			s.Arch("2024.12.01", zippedTar([]tar.Header{{Name: "x/", Typeflag: tar.TypeDir}}, nil))
+			s.Arch("2024.12.01", upstream.ZippedTar([]tar.Header{{Name: "x/", Typeflag: tar.TypeDir}}, nil))
 		}, "no directory root.x86_64"},
 		"arch, a link out": {"archlinux", "/iso", true, func(s *upstream.Site, _, _, _, _ string) {
-			s.Arch("2024.12.01", zippedTar([]tar.Header{{Name: "root.x86_64/x", Typeflag: tar.TypeLink, Linkname: "root.x86_64/../y"}}, nil))
+			s.Arch("2024.12.01", upstream.ZippedTar([]tar.Header{{Name: "root.x86_64/x", Typeflag: tar.TypeLink, Linkname: "root.x86_64/../y"}}, nil))
 		}, "leads out of root.x86_64"},
 		"stream, another tarball": {"fedora", "", false, func(s *upstream.Site, _, _, _, f string) { s.Edit(f, "", "more") }, " bytes, the index says "},
 		"stream, a path": {"fedora", "", false, func(s *upstream.Site, _, _, _, _ string) {
@@ -265,7 +265,7 @@ func TestCatalogRefuses(t *testing.T) {
 			s.Streams(upstream.Build{OS: "Fedora", Release: "41", Variant: "default", Date: "1", Tarball: []byte("no tar")})
 		}, "import base.sbx/x:latest: "},
 		"escaping": {"fedora", "", false, func(s *upstream.Site, _, _, _, _ string) {
-			s.Streams(upstream.Build{OS: "Fedora", Release: "41", Variant: "default", Date: "1", Tarball: zippedTar([]tar.Header{{Name: "../../x", Typeflag: tar.TypeReg}}, nil)})
+			s.Streams(upstream.Build{OS: "Fedora", Release: "41", Variant: "default", Date: "1", Tarball: upstream.ZippedTar([]tar.Header{{Name: "../../x", Typeflag: tar.TypeReg}}, nil)})
 		}, "../../x"},
 	} {
 		s := newSite(t)
@@ -307,7 +307,7 @@ func sumsOf(tarball string) string { return filepath.Dir(tarball) + "/SHA256SUMS
 func TestCatalogMirrors(t *testing.T) {
 	own, partial, dead := newSite(t), newSite(t), newSite(t)
 	dead.Close()
-	tarball := zippedTar([]tar.Header{{Typeflag: tar.TypeReg, Name: "etc/which", Mode: 0o644}}, map[string]string{"etc/which": noise(1 << 20)})
+	tarball := upstream.ZippedTar([]tar.Header{{Typeflag: tar.TypeReg, Name: "etc/which", Mode: 0o644}}, map[string]string{"etc/which": noise(1 << 20)})
 	file := own.Alpine("latest-stable", "3.20.3", tarball)
 	partial.Alpine("latest-stable", "3.20.3", tarball)
 	partial.Remove(file)

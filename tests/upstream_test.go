@@ -13,7 +13,8 @@ import (
 
 // upstream KIND=TARBALL...: starts a web server on a port of 127.0.0.1 that plays
 // the servers of distributions, and sets UPSTREAM to its URL. KIND is alpine,
-// ubuntu, archlinux or the name of one that Linux Containers builds. The file
+// ubuntu, archlinux, debian (of which the tarball is that of a busybox) or the name of
+// one that Linux Containers builds. The file
 // upstream.gpg is the key that signs, other.gpg one that does not.
 func upstreamCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
@@ -24,6 +25,10 @@ func upstreamCommand(ts *testscript.TestScript, neg bool, args []string) {
 	var builds []upstream.Build
 	for _, arg := range args {
 		kind, file, _ := strings.Cut(arg, "=")
+		if kind == "debian" {
+			ts.Check(smallDebian(site, ts.MkAbs(file)))
+			continue
+		}
 		data, err := os.ReadFile(ts.MkAbs(file))
 		ts.Check(err)
 		switch kind {
