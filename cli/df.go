@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"sbx/build"
 	"sbx/container"
 	"sbx/reference"
 	"sbx/store"
@@ -51,8 +52,9 @@ type diskUse struct {
 	images     []imageUse
 	containers []containerUse
 	volumes    []volumeUse
-	layers     int64 // bytes of all layers, each once
-	needed     int64 // of those that containers stand on
+	cache      []build.CacheEntry // of builds
+	layers     int64              // bytes of all layers, each once
+	needed     int64              // of those that containers stand on
 }
 
 type imageUse struct {
@@ -134,7 +136,8 @@ func measureDisk(ctx context.Context, home *container.Home) (*diskUse, error) {
 		}
 		u.volumes = append(u.volumes, volumeUse{v, len(links[v.Name]), size})
 	}
-	return u, nil
+	u.cache, err = build.CacheUse(home.Store)
+	return u, err
 }
 
 func (u *diskUse) measureImages(home *container.Home, users map[string]int, needed map[reference.Digest]bool) error {
@@ -207,7 +210,16 @@ func (u *diskUse) rows() []dfRow {
 			free += v.size
 		}
 	}
-	return append(rows, newDfRow("Local Volumes", len(u.volumes), used, size, free), newDfRow("Build Cache", 0, 0, 0, 0))
+	cached := u.cacheSize()
+	return append(rows, newDfRow("Local Volumes", len(u.volumes), used, size, free), newDfRow("Build Cache", len(u.cache), 0, cached, cached))
+}
+
+// cacheSize is what builder prune -a would remove.
+func (u *diskUse) cacheSize() (total int64) {
+	for _, e := range u.cache {
+		total += e.Size
+	}
+	return total
 }
 
 func newDfRow(kind string, total, active int, size, free int64) dfRow {
@@ -255,5 +267,25 @@ func (u *diskUse) verbose() (string, error) {
 		return "", err
 	}
 	fmt.Fprintf(&b, "\nLocal Volumes space usage:\n\n%s", text)
+	var cache []cacheRow
+	for _, e := range u.cache {
+		cache = append(cache, newCacheRow(e, now))
+	}
+	text, err = formatRows("", `{{.CacheID}}\t{{.CacheType}}\t{{.Size}}\t{{.LastUsed}}`, cacheRow{"CACHE ID", "CACHE TYPE", "SIZE", "LAST USED"}, cache)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(&b, "\nBuild cache usage: %s\n\n%s", humanSize(u.cacheSize()), text)
 	return b.String(), nil
+}
+
+// cacheRow is something that builds keep, in Docker's words.
+type cacheRow struct{ CacheID, CacheType, Size, LastUsed string }
+
+func newCacheRow(e build.CacheEntry, now time.Time) cacheRow {
+	kind := "regular"
+	if e.Mount {
+		kind = "exec.cachemount"
+	}
+	return cacheRow{e.ID, kind, humanSize(e.Size), ago(e.Used, now)}
 }

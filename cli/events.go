@@ -82,14 +82,12 @@ func (o *eventsOptions) run(ctx context.Context, c *client, _ []string) error {
 	var until time.Time
 	var err error
 	if o.since != "" {
-		if since, err = parseWhen(o.since, now); err != nil {
+		if since, err = parseWhen("since", o.since, now); err != nil {
 			return err
 		}
 	}
-	if o.until != "" {
-		if until, err = parseWhen(o.until, now); err != nil {
-			return err
-		}
+	if until, err = parseWhen("until", o.until, now); err != nil {
+		return err
 	}
 	var form *template.Template
 	if o.format != "" && o.format != "json" {

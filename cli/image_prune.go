@@ -5,9 +5,7 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"sbx/container"
@@ -116,26 +114,4 @@ func chainSizes(st *store.Store, img store.Image) map[reference.Digest]int64 {
 		sizes[id] = bytes[i]
 	}
 	return sizes
-}
-
-// until reads the condition until=: a date, seconds since 1970, or an age such as
-// 24h. What was made before it is meant. It is zero if there is none.
-func (f filters) until(now time.Time) (time.Time, error) {
-	values := f["until"]
-	if len(values) == 0 {
-		return time.Time{}, nil
-	}
-	s := values[len(values)-1]
-	if d, err := time.ParseDuration(s); err == nil {
-		return now.Add(-d), nil
-	}
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-		return time.Unix(n, 0), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, &usageError{text: fmt.Sprintf("invalid filter 'until=%s'", s), hint: "want a date (2026-01-31), seconds since 1970, or an age (24h)"}
 }

@@ -58,6 +58,7 @@ type infoReport struct {
 	IDs               string `json:",omitempty"`
 	RootEmulation     string
 	RootReason        string `json:",omitempty"` // why not notify
+	Limits            []container.LimitSupport
 	Gates             []gate
 	ForeignProgram    string   `json:",omitempty"` // another sbx that comes first on PATH
 	Errors            []string `json:",omitempty"`
@@ -134,6 +135,7 @@ func (r *infoReport) features(f container.Features) {
 	}
 	r.IDs = strings.Join(ids, ", ")
 	r.RootEmulation, r.RootReason = f.RootEmulation()
+	r.Limits = container.LimitsSupported()
 }
 
 func (r *infoReport) text() string {
@@ -177,6 +179,12 @@ func (r *infoReport) text() string {
 	line("Architecture", "%s", r.Architecture)
 	line("CPUs", "%d", r.NCPU)
 	line("Total Memory", "%s", binarySize(r.MemTotal))
+	if len(r.Limits) > 0 {
+		b.WriteString("Limits:\n")
+	}
+	for _, l := range r.Limits {
+		line(" "+l.Name, "%s (%s)", l.How, l.By)
+	}
 	b.WriteString("Gates:\n")
 	for _, g := range r.Gates {
 		line(" "+g.Name, "%s", g.State)

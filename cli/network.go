@@ -259,6 +259,10 @@ func (o *networkPruneOptions) run(ctx context.Context, c *client, _ []string) er
 	if err := o.filter.check("label", "until"); err != nil {
 		return err
 	}
+	until, err := o.filter.until(time.Now())
+	if err != nil {
+		return err
+	}
 	if !o.force && !c.agreed("WARNING! This will remove all custom networks not used by at least one container.") {
 		return nil
 	}
@@ -266,22 +270,13 @@ func (o *networkPruneOptions) run(ctx context.Context, c *client, _ []string) er
 	if err != nil {
 		return err
 	}
-	removed, err := home.PruneNetworks(func(n *container.UserNetwork) bool { return o.filter.labels(n.Labels) && o.until(n.Created) })
+	removed, err := home.PruneNetworks(func(n *container.UserNetwork) bool {
+		return o.filter.labels(n.Labels) && (until.IsZero() || n.Created.Before(until))
+	})
 	if len(removed) > 0 {
 		c.print("Deleted Networks:\n%s\n\n", strings.Join(removed, "\n"))
 	}
 	return err
-}
-
-// until holds a time against --filter until=.
-func (o *networkPruneOptions) until(created time.Time) bool {
-	return o.filter.any("until", func(v string) bool {
-		if d, err := time.ParseDuration(v); err == nil {
-			return time.Since(created) >= d
-		}
-		t, err := time.Parse(time.RFC3339, v)
-		return err == nil && created.Before(t)
-	})
 }
 
 func networkConnectCommand() command {

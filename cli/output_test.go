@@ -85,7 +85,7 @@ func TestCommandLines(t *testing.T) {
 		{"run -p 80:90-91 a", 125, "", "sbx: invalid ranges specified for container and host Ports: 90-91 and 80\n"},
 		{"run -p 1:2:3:4 a", 125, "", "sbx: invalid publish specification \"1:2:3:4\": too many colons; an IPv6 address stands in brackets\n"},
 		{"run -it a", 1, "", "sbx: the input device is not a TTY\nsbx: hint: leave out -t, or run it in a terminal\n"},
-		{"run -m 1g --memory-swap 2g --blkio-weight 9 a", 125, "", "sbx: --blkio-weight is accepted but not enforced here\nsbx: --memory-swap is accepted but not enforced here\nsbx: run a: choose store: $HOME is not set\nsbx: hint: name a directory of yours for images and containers: SBX_HOME=/path/to/directory\n"},
+		{"run -m 1g --memory-swap 2g --blkio-weight 9 a", 125, "", "sbx: --blkio-weight is accepted but not enforced here\nsbx: run a: choose store: $HOME is not set\nsbx: hint: name a directory of yours for images and containers: SBX_HOME=/path/to/directory\n"},
 		{"run --security-opt no-new-privileges --restart no --sig-proxy a", 125, "", "sbx: run a: choose store: $HOME is not set\nsbx: hint: name a directory of yours for images and containers: SBX_HOME=/path/to/directory\n"},
 		{"ps --filter x=1", 125, "", "sbx: invalid filter \"x\"\nsbx: hint: there are ancestor, before, exited, expose, health, id, label, name, network, publish, since, status, volume\n"},
 		{"ps -n x", 125, "", "sbx: invalid argument \"x\" for \"-n, --last\" flag: want a number\nsbx: hint: see sbx ps --help\n"},

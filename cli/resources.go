@@ -114,9 +114,6 @@ func (f *resourceFlags) apply(c *client, o *container.Options, unmet *unmet) err
 	if err := f.readSecurity(); err != nil {
 		return err
 	}
-	if f.limits.MemorySwap != 0 {
-		unmet.add("--memory-swap")
-	}
 	if f.limits.MemoryReservation != 0 {
 		unmet.add("--memory-reservation")
 	}

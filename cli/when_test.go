@@ -25,12 +25,12 @@ func TestParseWhen(t *testing.T) {
 		"2006-01-02T15:04Z":         time.Date(2006, 1, 2, 15, 4, 0, 0, time.UTC),
 		"11:30":                     time.Date(2026, 3, 4, 11, 30, 0, 0, zone),
 	} {
-		if got, err := parseWhen(in, now); err != nil || !got.Equal(want) {
+		if got, err := parseWhen("since", in, now); err != nil || !got.Equal(want) {
 			t.Errorf("%s: %v, %v, want %v", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"", "yesterday", "1.2.3", "2006-13-01", "1136073600.0000000001", "1x"} {
-		if got, err := parseWhen(in, now); err == nil {
+	for _, in := range []string{"yesterday", "1.2.3", "2006-13-01", "1136073600.0000000001", "1x"} {
+		if got, err := parseWhen("since", in, now); err == nil {
 			t.Errorf("%q: %v, want an error", in, got)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"hash/fnv"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,32 +47,34 @@ const (
 	Unenforced  = "none"
 )
 
-// Enforcement says how each limit that is set is held. Without control groups of
-// the user's own it is at best approximate: processes are bounded by a resource
-// limit that the user namespace counts for itself, processors by affinity, and
-// memory by the monitor, who ends a container that holds more.
+// LimitSupport says how a limit is held, by the name that inspect has for it.
+type LimitSupport struct{ Name, How, By string }
+
+// LimitsSupported are the limits that Docker has control groups for. Without
+// those of the user's own each is at best approximate: see docs/limits.md.
+func LimitsSupported() []LimitSupport {
+	return []LimitSupport{
+		{"Memory", Approximate, fmt.Sprintf("the container is ended when it holds more; looked at every %v", memoryInterval)},
+		{"MemorySwap", Approximate, "counted with memory, and looked at as often"},
+		{"MemoryReservation", Unenforced, "nobody but the kernel knows when memory runs short"},
+		{"NanoCpus", Approximate, "as many whole processors, by affinity"},
+		{"CpuShares", Approximate, "by priority, and only below 1024"},
+		{"CpusetCpus", Approximate, "by affinity, which a program can change"},
+		{"PidsLimit", Approximate, "by RLIMIT_NPROC, for each user of the container"},
+	}
+}
+
+// Enforcement says how each limit that is set is held.
 func (l *Limits) Enforcement() map[string]string {
+	set := map[string]bool{
+		"Memory": l.Memory > 0, "MemorySwap": l.MemorySwap != 0, "MemoryReservation": l.MemoryReservation > 0,
+		"NanoCpus": l.NanoCPUs > 0, "CpuShares": l.CPUShares > 0, "CpusetCpus": l.CPUSet != "", "PidsLimit": l.Pids >= 0,
+	}
 	how := map[string]string{}
-	if l.Memory > 0 {
-		how["Memory"] = Approximate
-	}
-	if l.MemorySwap != 0 {
-		how["MemorySwap"] = Unenforced
-	}
-	if l.MemoryReservation > 0 {
-		how["MemoryReservation"] = Unenforced
-	}
-	if l.NanoCPUs > 0 {
-		how["NanoCpus"] = Approximate
-	}
-	if l.CPUShares > 0 {
-		how["CpuShares"] = Approximate
-	}
-	if l.CPUSet != "" {
-		how["CpusetCpus"] = Approximate
-	}
-	if l.Pids >= 0 {
-		how["PidsLimit"] = Approximate
+	for _, s := range LimitsSupported() {
+		if set[s.Name] {
+			how[s.Name] = s.How
+		}
 	}
 	return how
 }
@@ -350,31 +351,4 @@ func (r *recipe) setLimit(name string, number int, value unix.Rlimit) {
 	v := &value
 	r.Keep(v)
 	r.Call("set limit "+name, unix.SYS_PRLIMIT64, 0, number, unsafe.Pointer(v), nil)
-}
-
-// memoryUse adds up what the processes below dir, a procfs, hold in memory that
-// is theirs: without files that others could have mapped, too.
-func memoryUse(dir string) int64 {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return 0
-	}
-	var total int64
-	for _, e := range entries {
-		if e.Name()[0] < '0' || e.Name()[0] > '9' || e.Name() == "1" { // 1 is the monitor
-			continue
-		}
-		data, err := readFile(filepath.Join(dir, e.Name(), "statm"))
-		if err != nil {
-			continue
-		}
-		f := strings.Fields(string(data)) // size resident shared ..
-		if len(f) < 3 {
-			continue
-		}
-		resident, _ := strconv.ParseInt(f[1], 10, 64)
-		shared, _ := strconv.ParseInt(f[2], 10, 64)
-		total += (resident - shared) * int64(os.Getpagesize())
-	}
-	return total
 }

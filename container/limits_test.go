@@ -3,6 +3,9 @@
 package container
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -72,5 +75,37 @@ func TestLimitsCheck(t *testing.T) {
 	cut := Limits{Ulimits: []Ulimit{{"nofile", 10, int64(own.Max) + 1}}}
 	if notices, err := cut.Check(); err != nil || len(notices) != 1 || cut.Ulimits[0].Hard != int64(own.Max) {
 		t.Errorf("%v, %v, %v", notices, err, cut.Ulimits)
+	}
+}
+
+func TestMemoryUse(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"1/statm": "9 9 0 0 0 0 0", "1/status": "VmSwap:\t    900 kB\n", // the monitor
+		"2/statm": "100 10 4 1 0 1 0", "2/status": "Name:\tx\nVmSwap:\t    8 kB\n",
+		"37/statm": "100 1 1 1 0 1 0", "37/status": "Name:\tVmSwap: 7\n", // has none
+		"40/statm": "", "self/statm": "9 9 0", "uptime/statm": "9 9 0",
+	} {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page := int64(os.Getpagesize())
+	if held, swapped := memoryUse(dir, true); held != 6*page || swapped != 8<<10 {
+		t.Errorf("%d bytes and %d swapped, want %d and %d", held, swapped, 6*page, 8<<10)
+	}
+	if _, swapped := memoryUse(dir, false); swapped != 0 {
+		t.Errorf("%d swapped that nobody asked for", swapped)
+	}
+}
+
+func TestEnforcement(t *testing.T) {
+	l := Limits{Memory: 64 << 20, MemorySwap: -1, MemoryReservation: 1, NanoCPUs: 1, CPUShares: 1, CPUSet: "0"}
+	if got := l.Enforcement(); len(got) != len(LimitsSupported()) {
+		t.Errorf("with all limits set: %v", got)
+	}
+	if got := (&Limits{Pids: -1}).Enforcement(); len(got) != 0 {
+		t.Errorf("with none: %v", got)
 	}
 }

@@ -40,7 +40,8 @@ type hello struct {
 	Health     bool          `json:"health,omitempty"` // there is a health check in the record
 	Restart    RestartPolicy `json:"restart,omitzero"`
 	StopSignal int           `json:"stopSignal"`
-	Memory     int64         `json:"memory,omitempty"` // bytes that the container may hold; 0: any
+	Memory     int64         `json:"memory,omitempty"`     // bytes that the container may hold; 0: any
+	MemorySwap int64         `json:"memorySwap,omitempty"` // and with what of it is swapped out; not positive: any
 	// Attributes are those of the container's events.
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Refused    string            `json:"refused,omitempty"`

@@ -6,6 +6,9 @@ import (
 	"context"
 	"maps"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +36,8 @@ func (m *monitor) watchMemory(ctx context.Context, p *program) {
 		case <-ctx.Done():
 			return
 		}
-		if memoryUse(slot(int(dir.Fd()))) <= m.Memory {
+		held, swapped := memoryUse(slot(int(dir.Fd())), m.MemorySwap > 0)
+		if held <= m.Memory && (m.MemorySwap <= 0 || held+swapped <= m.MemorySwap) {
 			continue
 		}
 		_ = m.setState(func(s *State) { s.OOMKilled = true })
@@ -41,6 +45,37 @@ func (m *monitor) watchMemory(ctx context.Context, p *program) {
 		_ = p.signal(unix.SIGKILL)
 		return
 	}
+}
+
+// memoryUse adds up what the processes below dir, a procfs, hold in memory that
+// is theirs, without files that others could have mapped, too; and what of them
+// is swapped out, if that is wanted.
+func memoryUse(dir string, withSwap bool) (held, swapped int64) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, 0
+	}
+	for _, e := range entries {
+		if e.Name()[0] < '0' || e.Name()[0] > '9' || e.Name() == "1" { // 1 is the monitor
+			continue
+		}
+		data, err := readFile(filepath.Join(dir, e.Name(), "statm"))
+		if err != nil {
+			continue
+		}
+		f := strings.Fields(string(data)) // size resident shared ..
+		if len(f) < 3 {
+			continue
+		}
+		resident, _ := strconv.ParseInt(f[1], 10, 64)
+		shared, _ := strconv.ParseInt(f[2], 10, 64)
+		held += (resident - shared) * int64(os.Getpagesize())
+		if withSwap {
+			status, _ := readFile(filepath.Join(dir, e.Name(), "status"))
+			swapped += int64(numberIn(status, "VmSwap:")) << 10
+		}
+	}
+	return held, swapped
 }
 
 // ownProc is a procfs of this process's pid namespace, in which only the

@@ -187,10 +187,12 @@ func readProcess(pid int, boot time.Time) (Process, error) {
 
 // statusNumber is the first number of a line of /proc/PID/status.
 func statusNumber(pid int, name string) uint64 {
-	data, err := readFile(pidPath(pid, "status"))
-	if err != nil {
-		return 0
-	}
+	data, _ := readFile(pidPath(pid, "status"))
+	return numberIn(data, name)
+}
+
+// numberIn is the first number of the line that begins so.
+func numberIn(data []byte, name string) uint64 {
 	for line := range strings.Lines(string(data)) {
 		if rest, ok := strings.CutPrefix(line, name); ok {
 			if f := strings.Fields(rest); len(f) > 0 {

@@ -183,6 +183,7 @@ func (c *Container) greeting(s *attachment, p *pipes) (greeting, error) {
 	if c.Config.AutoRemove {
 		g.hello.Volumes = anonymous(c.Config.Mounts)
 	}
+	g.hello.MemorySwap = c.Config.Limits.MemorySwap
 	g.hello.Memory, g.hello.Attributes = c.Config.Limits.Memory, containerEvent(&c.Config, "", nil).Attributes
 	if sig, err := ParseSignal(c.Config.StopSignal); err == nil {
 		g.hello.StopSignal = int(sig)
