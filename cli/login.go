@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/term"
@@ -152,8 +153,8 @@ func (o *loginOptions) credential(ctx context.Context, c *client, before string)
 	return given, nil
 }
 
-// ask reads a line from the terminal; hidden, what is typed does not show. When ctx ends
-// the terminal is as it was before.
+// ask reads a line from the terminal; hidden, what is typed does not show, from the
+// moment on that the prompt does. When ctx ends the terminal is as it was before.
 func (c *client) ask(ctx context.Context, prompt string, hidden bool) (string, error) {
 	type answer struct {
 		line string
@@ -161,33 +162,66 @@ func (c *client) ask(ctx context.Context, prompt string, hidden bool) (string, e
 	}
 	fd := int(c.in.Fd())
 	before, err := term.GetState(fd)
+	if err == nil && hidden {
+		_, err = term.MakeRaw(fd)
+	}
 	if err != nil {
 		return "", fmt.Errorf("read from the terminal: %w", err)
 	}
-	fmt.Fprint(c.err, prompt)
 	answers := make(chan answer, 1)
 	go func() {
+		var a answer
 		if hidden {
-			b, err := term.ReadPassword(fd)
-			answers <- answer{string(b), err}
-			return
+			keys := &keyReader{from: c.in}
+			a.line, a.err = term.NewTerminal(terminalOf{keys, c.err}, "").ReadPassword(prompt)
+			if keys.interrupted {
+				a.err = interrupted(syscall.SIGINT)
+			}
+		} else {
+			fmt.Fprint(c.err, prompt)
+			a.line, a.err = bufio.NewReaderSize(c.in, 1).ReadString('\n')
+			a.line = strings.TrimRight(a.line, "\r\n")
 		}
-		line, err := bufio.NewReaderSize(c.in, 1).ReadString('\n')
-		answers <- answer{strings.TrimRight(line, "\r\n"), err}
+		answers <- a
 	}()
 	select {
 	case a := <-answers:
-		if hidden {
+		a.err = errors.Join(a.err, term.Restore(fd, before))
+		var end *statusError
+		switch {
+		case errors.As(a.err, &end):
 			fmt.Fprintln(c.err)
-		}
-		if a.err != nil {
+			return "", end
+		case a.err != nil:
 			return "", fmt.Errorf("read from the terminal: %w", withoutPath(a.err))
 		}
 		return a.line, nil
 	case <-ctx.Done():
+		err := term.Restore(fd, before)
 		fmt.Fprintln(c.err)
-		return "", errors.Join(context.Cause(ctx), term.Restore(fd, before))
+		return "", errors.Join(context.Cause(ctx), err)
 	}
+}
+
+// terminalOf is a terminal whose keys and screen are two files.
+type terminalOf struct {
+	io.Reader
+	io.Writer
+}
+
+// keyReader reads one key after the other and notes ctrl-c, which is no signal while a
+// password is typed.
+type keyReader struct {
+	from        io.Reader
+	interrupted bool
+}
+
+// Read implements io.Reader.
+func (k *keyReader) Read(p []byte) (int, error) {
+	n, err := k.from.Read(p[:min(1, len(p))])
+	const ctrlC = 3
+	k.interrupted = k.interrupted || n > 0 && p[0] == ctrlC
+	return n, err
 }
 
 func logoutCommand() command {

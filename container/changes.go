@@ -188,7 +188,11 @@ func (c *Container) Commit(ctx context.Context, o Commit) (store.Image, error) {
 	if err != nil {
 		return store.Image{}, err
 	}
-	return d.Commit(ctx, store.NewImage{Base: base, Layers: []store.Layer{layer}, Config: image, Names: o.Names})
+	img, err := d.Commit(ctx, store.NewImage{Base: base, Layers: []store.Layer{layer}, Config: image, Names: o.Names})
+	if err == nil {
+		c.record("commit", map[string]string{"comment": o.Message})
+	}
+	return img, err
 }
 
 // addChanges makes a layer of what the container has changed. One that runs is to

@@ -76,6 +76,7 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 	}
 	rows = append(rows, b.emulation(ctx)...)
 	rows = append(rows, b.registryRows(ctx)...)
+	rows = append(rows, b.buildRows(ctx)...)
 	rows = append(rows, b.version(ctx), b.size())
 	rows = append(rows, b.network(ctx)...)
 	return show(rows), ctx.Err()

@@ -42,7 +42,7 @@ type pullImage struct {
 
 // registryRows compare pull and push with podman's, on the reference registry.
 func (b *bench) registryRows(ctx context.Context) []row {
-	names := []string{"pull", "pull, times gzip -dc", "pull, peak memory", "second pull", "push"}
+	names := []string{"pull", "pull, times gzip -dc", "pull, peak memory", "second pull", "push", "load"}
 	unknown := func(err error) []row {
 		var rows []row
 		for _, n := range names {
@@ -72,7 +72,7 @@ func (b *bench) registryRows(ctx context.Context) []row {
 		if err := b.seed(ctx, img, ref); err != nil {
 			return append(rows, unknown(err)...)
 		}
-		own := append(b.pull(ctx, img, ref), b.secondPull(ctx, img, ref), b.push(ctx, img, ref, r))
+		own := append(b.pull(ctx, img, ref), b.secondPull(ctx, img, ref), b.push(ctx, img, ref, r), b.load(ctx, img, ref))
 		show(own) // they take long
 		rows = append(rows, own...)
 	}
