@@ -207,7 +207,9 @@ func (m *monitor) end(ctx context.Context, status int) error {
 		return err
 	}
 	defer home.Close()
-	m.wire.close()
+	m.wire.close(ctx)
+	// Nobody waits for that but a next start.
+	defer m.wire.finish(ctx)
 	last := report{Status: status, Refused: m.output.refused()}
 	m.mu.Lock()
 	stopping := m.stopping

@@ -111,7 +111,8 @@ func (p *program) receive(ctx context.Context, m *monitor) {
 		case "terminal":
 			p.setTerminal(files[0], m.output)
 		case sentDevice:
-			m.startNetwork(ctx, p, files)
+			// The program's execve waits for what comes after this, and not for an engine.
+			m.wire.starting.Go(func() { m.startNetwork(ctx, p, files) })
 		case doListener:
 			m.supervise(ctx, p, fakeroot.Listener{File: files[0], User: m.Emulation.user()})
 		default:

@@ -108,6 +108,7 @@ func (m *monitor) again(ctx context.Context, status int) *program {
 		if err != nil {
 			return nil
 		}
+		m.wire.finish(ctx)
 		m.wire.stop()
 		m.current().release()
 		for waiting := true; waiting; {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,6 +29,8 @@ type wire struct {
 	hosts   *localNames
 	beside  *netSwitch
 	capture *captureFile
+
+	starting sync.WaitGroup // engines that are being started
 
 	mu     sync.Mutex // of what follows
 	state  NetworkState
@@ -213,6 +216,7 @@ func (w *wire) publish(engine *slirp.Network) error {
 // stop ends the engine of a program that has ended. What it wrote down is in the
 // files when it returns.
 func (w *wire) stop() {
+	w.starting.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.engine != nil {
@@ -222,11 +226,37 @@ func (w *wire) stop() {
 	w.engine, w.inside = nil, nil
 }
 
-// close ends the network with the container. The end of this process takes an
-// engine apart faster than it does itself; it is waited for only where it has
-// something to write.
-func (w *wire) close() {
+// lastWords is how long an engine outlives its program at most, and silence how long
+// where nobody takes what the program has sent.
+const (
+	lastWords = 20 * time.Second
+	silence   = 5 * time.Second
+)
+
+// finish waits until the host has what the program sent before it ended, which its
+// kernel is still about. What cannot be sent is cut off so that the other side sees
+// that.
+func (w *wire) finish(ctx context.Context) {
+	w.starting.Wait()
+	w.mu.Lock()
+	engine := w.engine
+	w.mu.Unlock()
+	if engine == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
+	if engine.Finish(ctx, silence) != nil {
+		_ = engine.Close()
+	}
+}
+
+// close ends the network with the container, but for the engine: the end of this
+// process takes that apart faster than it does itself. It is waited for here only
+// where it has something to write.
+func (w *wire) close(ctx context.Context) {
 	if w.files[fileFlowLog] != nil || w.capture != nil {
+		w.finish(ctx)
 		w.stop()
 	}
 	w.beside.close()

@@ -45,6 +45,10 @@ type loop struct {
 	short []pumper        // who waits for memory
 	bulk  []*datagramFlow // who has datagrams to send to the host
 
+	heard     bool          // the device had packets in this turn
+	finishing chan struct{} // closed when nothing is on its way to the host, see Finish
+	moved     atomic.Uint64 // bytes that host sockets took
+
 	waiting atomic.Int64 // bytes in the arena, for Stats
 	handed  atomic.Int32 // packets posted by other loops
 	mutex   sync.Mutex
@@ -132,11 +136,13 @@ func (l *loop) run(ctx context.Context) {
 			return
 		}
 		l.now = l.clock()
+		l.heard = false
 		for i := range max(n, 0) {
 			switch e := &events[i]; e.Fd {
 			case slotWake:
 				l.runPosted()
 			case slotQueue:
+				l.heard = true
 				if !l.readQueue(e.Events) {
 					return
 				}
@@ -147,6 +153,9 @@ func (l *loop) run(ctx context.Context) {
 			}
 		}
 		l.finishTurn()
+		if l.finishing != nil && !l.heard {
+			l.finishes()
+		}
 		if l.now-trimmed > int64(time.Second) {
 			trimmed = l.now
 			l.arena.trim()
@@ -156,7 +165,7 @@ func (l *loop) run(ctx context.Context) {
 
 // patience is how long the loop may wait, in milliseconds.
 func (l *loop) patience() int {
-	if len(l.busy) > 0 {
+	if len(l.busy) > 0 || l.finishing != nil && l.heard {
 		return 0
 	}
 	at, some := l.timers.next()
@@ -306,6 +315,9 @@ func (l *loop) end() {
 		f() // it may hold a descriptor
 	}
 	for _, f := range l.flows {
+		if t, ok := f.(*tcpFlow); ok && t.isSending() {
+			t.resetHost() // the stream has been cut off: its end must not look like one
+		}
 		f.close(l, errClosed)
 	}
 	for _, s := range l.slots {

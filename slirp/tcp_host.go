@@ -285,6 +285,7 @@ func (f *tcpFlow) forward(l *loop, payload []byte) (took int) {
 			return 0
 		}
 		took = n
+		l.moved.Add(uint64(n))
 	}
 	if took < len(payload) {
 		f.writable = false
@@ -338,6 +339,7 @@ func (f *tcpFlow) drain(l *loop) {
 			return
 		}
 		f.waits -= n
+		l.moved.Add(uint64(n))
 		s.at, s.n = s.at+n, s.n-n
 		if s.n > 0 {
 			f.writable = false

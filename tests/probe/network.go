@@ -117,3 +117,49 @@ func lookup(args []string) error {
 	fmt.Println(strings.Join(addrs, "\n"))
 	return nil
 }
+
+// say sends to a server at "tcp ADDRESS" what the kernels take until nobody takes
+// more, tells how many bytes that was, and ends.
+func say(args []string) error {
+	if len(args) != 2 {
+		return errors.New("say NETWORK ADDRESS")
+	}
+	c, err := net.DialTimeout(args[0], args[1], patience)
+	if err != nil {
+		return err
+	}
+	said := 0
+	for {
+		c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		n, err := c.Write(make([]byte, 1<<16))
+		said += n
+		if err != nil {
+			fmt.Println(said, "bytes")
+			return nil
+		}
+	}
+}
+
+// count waits for a client at "tcp ADDRESS" and for a line of standard input; it
+// tells how many bytes the client then sends, and how that ends.
+func count(args []string) error {
+	if len(args) != 2 {
+		return errors.New("count NETWORK ADDRESS")
+	}
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), args[0], args[1])
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr().(*net.TCPAddr).Port)
+	c, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+		return err
+	}
+	c.SetReadDeadline(time.Now().Add(patience))
+	n, err := io.Copy(io.Discard, c)
+	fmt.Println(n, "bytes")
+	return err
+}
