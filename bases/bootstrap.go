@@ -239,6 +239,7 @@ func (u *unpacked) unpack(ctx context.Context, root *debRoot, p *debPackage) err
 	if err != nil {
 		return err
 	}
+	d.decompress = func(r io.Reader) (io.ReadCloser, error) { return u.archive.cache.decompress(r, p.digest) }
 	return root.add(p, d)
 }
 

@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/ulikunitz/xz"
 	"pault.ag/go/debian/version"
 
+	"sbx/reference"
 	"sbx/tests/upstream"
 )
 
@@ -382,4 +384,51 @@ func FuzzPackages(f *testing.F) {
 		roots = append(roots, index.names...)
 		_, _ = selectPackages(index, "amd64", roots, map[string]string{})
 	})
+}
+
+// What xz has compressed is decompressed once: the next bootstrap reads what was
+// kept. What was not read to its end, or is empty, is not kept.
+func TestBootstrapKeeps(t *testing.T) {
+	var packed bytes.Buffer
+	w, err := xz.NewWriter(&packed)
+	if err == nil {
+		_, err = io.WriteString(w, noise(100_000))
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	c := cache{dir: t.TempDir()}
+	digest := reference.SHA256([32]byte{1})
+	kept := filepath.Join(c.dir, digest.Hex()+".data")
+	read := func(from []byte, most int64) (string, error) {
+		r, err := c.decompress(bytes.NewReader(from), digest)
+		if err != nil {
+			return "", err
+		}
+		data, err := io.ReadAll(io.LimitReader(r, most))
+		return string(data), errors.Join(err, r.Close())
+	}
+	if _, err := read(packed.Bytes(), 1000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(packed.Bytes()[:packed.Len()/2], 1<<20); err == nil {
+		t.Error("half of a package was read")
+	}
+	if left, _ := filepath.Glob(c.dir + "/*"); len(left) > 0 {
+		t.Errorf("kept of what was not read whole: %v", left)
+	}
+	if err := os.WriteFile(kept, nil, 0o600); err != nil { // as a power cut leaves it
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got, err := read(packed.Bytes(), 1<<20); err != nil || got != noise(100_000) {
+			t.Fatalf("%d bytes, error %v", len(got), err)
+		}
+	}
+	if got, err := read(nil, 1<<20); err != nil || got != noise(100_000) {
+		t.Errorf("what was kept: %d bytes, error %v", len(got), err)
+	}
+	if left, _ := filepath.Glob(c.dir + "/*"); len(left) != 1 || left[0] != kept {
+		t.Errorf("in the cache: %v", left)
+	}
 }

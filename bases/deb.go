@@ -20,6 +20,8 @@ import (
 type deb struct {
 	r       io.Reader
 	control map[string][]byte // by name: control, md5sums, preinst, ..
+	// decompress opens the data; nil: as overlay.Decompress does.
+	decompress func(io.Reader) (io.ReadCloser, error)
 }
 
 // The ar archive of a deb(5), and bounds for what is kept in memory of it.
@@ -154,7 +156,13 @@ func (d *deb) eachFile(f func(h *tar.Header, r io.Reader) error) error {
 }
 
 func (d *deb) readData(r io.Reader, f func(h *tar.Header, r io.Reader) error) error {
-	plain, _, err := overlay.Decompress(r)
+	if d.decompress == nil {
+		d.decompress = func(r io.Reader) (io.ReadCloser, error) {
+			plain, _, err := overlay.Decompress(r)
+			return plain, err
+		}
+	}
+	plain, err := d.decompress(r)
 	if err != nil {
 		return err
 	}
@@ -162,7 +170,8 @@ func (d *deb) readData(r io.Reader, f func(h *tar.Header, r io.Reader) error) er
 	for archive := tar.NewReader(plain); ; {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			_, err := io.Copy(io.Discard, plain) // with the checksum at the end
+			return err
 		}
 		if err != nil {
 			return err

@@ -28,7 +28,7 @@ func main() {
 	b := &bench{}
 	flag.StringVar(&b.sbx, "sbx", "bin/sbx", "the `binary` to measure")
 	flag.StringVar(&b.images, "images", "", "a `folder` with real distributions")
-	flag.StringVar(&b.only, "only", "", "measure the rows of `registry` or emulation only")
+	flag.StringVar(&b.only, "only", "", "measure the rows of `registry`, emulation or bases only")
 	flag.IntVar(&b.rounds, "rounds", 60, "how many pairs of starts")
 	b.net.flags()
 	flag.Parse()
@@ -61,6 +61,8 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 	switch b.only {
 	case "registry":
 		return show(b.registryRows(ctx)), ctx.Err()
+	case "bases":
+		return show(b.baseRows(ctx)), ctx.Err()
 	case "emulation":
 		return show(b.emulation(ctx)), ctx.Err()
 	}
@@ -77,6 +79,7 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 	rows = append(rows, b.emulation(ctx)...)
 	rows = append(rows, b.registryRows(ctx)...)
 	rows = append(rows, b.buildRows(ctx)...)
+	rows = append(rows, b.baseRows(ctx)...)
 	rows = append(rows, b.version(ctx), b.size())
 	rows = append(rows, b.network(ctx)...)
 	return show(rows), ctx.Err()

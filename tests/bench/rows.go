@@ -31,7 +31,7 @@ type bench struct {
 	sbx    string // the binary
 	images string // real distributions, or ""
 	dir    string // for everything that is written
-	only   string // "registry", "emulation", or everything
+	only   string // "registry", "emulation", "bases", or everything
 	rounds int
 	image  string   // what is run: a tarball
 	root   string   // the same, unpacked
