@@ -17,14 +17,21 @@ import (
 // alpineArchs are those that Alpine calls differently than Go.
 var alpineArchs = map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "x86", "armv7": "armv7", "armv6": "armhf"}
 
-var alpineTag = regexp.MustCompile(`^(\d+\.\d+)(\.\d+)?$`)
+// The patterns are compiled when they are used, and not at every start of sbx.
+const (
+	alpineTag     = `^(\d+\.\d+)(\.\d+)?$`
+	ubuntuFile    = `^ubuntu-base-([0-9.]+)-base-([a-z0-9]+)\.tar\.gz$`
+	ubuntuRelease = `href="(\d\d\.\d\d)/?"`
+	archFile      = `^archlinux-bootstrap-(\d{4}\.\d\d\.\d\d)-x86_64\.tar\.(zst|gz|xz)$`
+	archTag       = `^\d{4}\.\d\d\.\d\d$`
+)
 
 // findAlpine reads Alpine's list of a branch's newest releases. A release before
 // that has a file with its sum beside it.
 func findAlpine(ctx context.Context, s *site, tag string) (*published, error) {
 	arch := or(alpineArchs[s.arch+s.arm], s.arch)
 	branch, exact := "latest-stable", ""
-	switch m := alpineTag.FindStringSubmatch(tag); {
+	switch m := regexp.MustCompile(alpineTag).FindStringSubmatch(tag); {
 	case tag == "edge":
 		branch = tag
 	case tag == "latest", tag == "3":
@@ -126,11 +133,6 @@ func alpineRootfs(data []byte) (alpineRelease, error) {
 	return r, nil
 }
 
-var (
-	ubuntuFile    = regexp.MustCompile(`^ubuntu-base-([0-9.]+)-base-([a-z0-9]+)\.tar\.gz$`)
-	ubuntuRelease = regexp.MustCompile(`href="(\d\d\.\d\d)/?"`)
-)
-
 // findUbuntu reads the sums of a release of Ubuntu Base. The tag latest is the
 // newest release with long-term support, as Ubuntu's own image has it.
 func findUbuntu(ctx context.Context, s *site, tag string) (*published, error) {
@@ -161,10 +163,11 @@ func findUbuntu(ctx context.Context, s *site, tag string) (*published, error) {
 	if err != nil {
 		return nil, s.fail(index, err)
 	}
+	pattern := regexp.MustCompile(ubuntuFile)
 	var best *published
 	var have []string
 	for _, l := range sums {
-		m := ubuntuFile.FindStringSubmatch(l.name)
+		m := pattern.FindStringSubmatch(l.name)
 		if m == nil {
 			continue
 		}
@@ -185,7 +188,7 @@ func findUbuntu(ctx context.Context, s *site, tag string) (*published, error) {
 // newestLTS finds the newest release of an even April in a web server's list.
 func newestLTS(page []byte) string {
 	newest := ""
-	for _, m := range ubuntuRelease.FindAllSubmatch(page, -1) {
+	for _, m := range regexp.MustCompile(ubuntuRelease).FindAllSubmatch(page, -1) {
 		r := string(m[1])
 		if (r[1]-'0')%2 == 0 && strings.HasSuffix(r, ".04") && r > newest {
 			newest = r
@@ -194,15 +197,10 @@ func newestLTS(page []byte) string {
 	return newest
 }
 
-var (
-	archFile = regexp.MustCompile(`^archlinux-bootstrap-(\d{4}\.\d\d\.\d\d)-x86_64\.tar\.(zst|gz|xz)$`)
-	archTag  = regexp.MustCompile(`^\d{4}\.\d\d\.\d\d$`)
-)
-
 // findArch reads the sums of a monthly release of Arch Linux, which signs the
 // tarball itself.
 func findArch(ctx context.Context, s *site, tag string) (*published, error) {
-	if tag != "latest" && tag != "base" && !archTag.MatchString(tag) || s.arch != "amd64" {
+	if tag != "latest" && tag != "base" && !regexp.MustCompile(archTag).MatchString(tag) || s.arch != "amd64" {
 		return nil, s.missing(tag)
 	}
 	dir := tag
@@ -221,12 +219,13 @@ func findArch(ctx context.Context, s *site, tag string) (*published, error) {
 	if err != nil {
 		return nil, s.fail(index, err)
 	}
-	i := slices.IndexFunc(sums, func(l sumLine) bool { return archFile.MatchString(l.name) })
+	pattern := regexp.MustCompile(archFile)
+	i := slices.IndexFunc(sums, func(l sumLine) bool { return pattern.MatchString(l.name) })
 	if i < 0 {
 		return nil, s.fail(index, errors.New("it lists no bootstrap tarball"))
 	}
 	file := dir + "/" + sums[i].name
-	p := &published{url: s.url + "/" + file, version: archFile.FindStringSubmatch(file[len(dir)+1:])[1], digest: sums[i].digest, size: anySize}
+	p := &published{url: s.url + "/" + file, version: pattern.FindStringSubmatch(sums[i].name)[1], digest: sums[i].digest, size: anySize}
 	if len(s.keys) > 0 {
 		p.signature, err = s.read(ctx, file+".sig")
 	}

@@ -282,7 +282,7 @@ func locationName(location string) string {
 // beginning of its ID. The error is store.ErrNotFound when there is none.
 func findImage(st *store.Store, typed string) (img store.Image, err error) {
 	shown := typed
-	names, refErr := namesOf(typed)
+	ref, refErr := reference.Parse(typed)
 	location, isLocation := fetch.Locate(typed)
 	switch {
 	case isLocation:
@@ -294,13 +294,13 @@ func findImage(st *store.Store, typed string) (img store.Image, err error) {
 	case refErr != nil:
 		return img, refErr
 	default:
-		shown = familiar(names[0])
-		for _, name := range names {
-			if img, err = st.Image(name); !errors.Is(err, store.ErrNotFound) {
-				return img, err
+		shown = familiar(ref.String())
+		if img, err = st.Image(ref.String()); errors.Is(err, store.ErrNotFound) {
+			if n, ok := parseCatalogName(typed); ok {
+				img, err = st.Image(n.String())
 			}
 		}
-		if isHex(typed) {
+		if errors.Is(err, store.ErrNotFound) && isHex(typed) {
 			img, err = st.ImageByID(typed)
 		}
 	}
