@@ -326,6 +326,9 @@ func setUp(link ...string) error {
 	) {
 		commands = append(commands, "ip "+c)
 	}
+	// The kernel adds the route of an address to itself some time later, and drops
+	// what comes for it before.
+	commands = append(commands, "until ip -6 route show table local | grep -q fd00::100; do :; done")
 	if out, err := exec.Command("sh", "-ec", strings.Join(commands, "\n")).CombinedOutput(); err != nil {
 		return fmt.Errorf("ip: %w: %s", err, out)
 	}
