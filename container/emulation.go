@@ -204,7 +204,11 @@ func (r *recipe) emulateRoot() {
 		return
 	}
 	r.Call(step, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, e.Features.FilterFlags(), program).Into(r.work)
-	r.send(r.programEnd, `{"what":"`+doListener+`"}`, r.work)
+	if r.run.handOver != "" {
+		r.send(r.channel, r.run.handOver, r.work)
+	} else {
+		r.send(r.programEnd, `{"what":"`+doListener+`"}`, r.work)
+	}
 	// The last copy is the monitor's: if it cannot serve, the execve fails, and
 	// does not wait for ever.
 	r.Call("close listener", unix.SYS_CLOSE, r.work)

@@ -4,6 +4,7 @@ package container
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -33,13 +34,18 @@ type Exec struct {
 //
 // Runs in: the host's namespaces, as the user.
 func (c *Container) Exec(ctx context.Context, e Exec, a Attach) (int, error) {
+	s := &attachment{Attach: a, tty: e.TTY, left: make(chan struct{})}
+	caught := make(chan struct{})
+	go func() {
+		defer close(caught)
+		s.catchSignals()
+	}()
 	x, err := c.prepare(ctx, e, a.Input)
 	if err != nil {
 		return statusFailed, err
 	}
 	defer x.close()
-	s := &attachment{Attach: a, tty: e.TTY, left: make(chan struct{})}
-	s.catchSignals()
+	<-caught
 	if err := x.start(ctx, s.size()); err != nil {
 		return x.failed(err)
 	}
@@ -162,7 +168,11 @@ func (x *executed) start(ctx context.Context, size *unix.Winsize) error {
 		return err
 	}
 	defer conn.Close()
-	high, err := openHighFiles(theirs, theirs, x.pipes.program, x.entrance[filePidfd], x.entrance[fileUser])
+	if err := x.handOver(); err != nil {
+		theirs.Close()
+		return err
+	}
+	high, err := openHighFiles(x.link.conn.File(), theirs, x.pipes.program, x.entrance[filePidfd], x.entrance[fileUser])
 	theirs.Close()
 	if err != nil {
 		return err
@@ -175,51 +185,48 @@ func (x *executed) start(ctx context.Context, size *unix.Winsize) error {
 	if err != nil {
 		return err
 	}
-	if err := x.receive(ctx, conn); err != nil {
-		x.process.Kill()
-		_ = x.process.Started(ctx)
-		return err
-	}
+	x.receive(ctx, conn)
 	return x.process.Started(ctx)
 }
 
-// receive takes what the start program sends before it executes, and hands the
-// listener of its filter to the monitor. A program that fails on its way sends
-// less; Started then says why.
-func (x *executed) receive(ctx context.Context, conn *userns.Conn) error {
-	due := 0
-	if x.program.run.tty {
-		due++
+// handOver writes the request by which the program gives the monitor the listener
+// of its filter. Nobody waits for an answer: a monitor that cannot serve it closes
+// it, and the execve fails.
+func (x *executed) handOver() error {
+	run := &x.program.run
+	if !x.program.emulatesUsers() {
+		return nil
 	}
-	if x.program.emulatesUsers() {
-		due++
+	text, err := json.Marshal(request{Do: doListener, Files: []string{doListener}, Identity: &run.identity, Paths: run.paths()})
+	run.handOver = string(text)
+	return err
+}
+
+// receive takes the terminal, which the start program sends before it executes. A
+// program that fails on its way sends none; Started then says why.
+func (x *executed) receive(ctx context.Context, conn *userns.Conn) {
+	if !x.program.run.tty {
+		return
 	}
-	for range due {
-		var message struct{ What string }
-		files, err := conn.Receive(ctx, &message)
-		if err != nil || len(files) != 1 {
-			return nil
-		}
-		if message.What != doListener {
-			x.terminal = pollable(files[0])
-			continue
-		}
-		run := &x.program.run
-		_, err = x.link.ask(ctx, request{Do: doListener, Files: []string{doListener}, Identity: &run.identity, Paths: run.paths()}, files[0])
-		files[0].Close()
-		if err != nil {
-			return fmt.Errorf("hand system calls over to the monitor: %w", err)
-		}
+	var message struct{ What string }
+	files, err := conn.Receive(ctx, &message)
+	if err != nil || len(files) != 1 {
+		closeAll(files)
+		return
 	}
-	return nil
+	x.terminal = pollable(files[0])
 }
 
 // failed reads why the program could not be executed.
 func (x *executed) failed(err error) (int, error) {
 	if x.process != nil {
+		var step *userns.StepError
+		if !errors.As(err, &step) { // it may be on its way yet
+			x.process.Kill()
+		}
 		x.process.Wait()
 	}
-	if errors.Is(err, unix.ESRCH) {
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EPIPE) {
 		return statusFailed, &NotRunningError{x.container.Config.Name}
 	}
 	return startFailure(err, x.program.run.args[0], x.program.run.dir)

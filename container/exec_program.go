@@ -28,7 +28,9 @@ func namespacesOf(c *Config) int {
 
 // joinProgram enters a container and executes a program in it. The process that
 // runs it stays outside of the container's pid namespace, waits for the program,
-// passes signals on to it and ends with its status.
+// passes signals on to it and ends with its status. The program is its child and
+// not the client's, which may be killed: whoever adopts orphans on this machine
+// need not reap them, and a zombie keeps the monitor from ending.
 //
 // Until the execve the processes are copies of the one that started them, so that
 // one's memory is hidden before anything is entered (process-tree.md, pitfall 9),

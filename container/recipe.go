@@ -51,6 +51,9 @@ type execution struct {
 	tty        bool
 	privileged bool // with every capability of the user namespace
 	beside     bool // not the container's own: it enters what is there
+	// handOver is the request by which it gives the monitor its listener, on the
+	// channel; without one, who started it does that.
+	handOver string
 }
 
 // newStart is the start of a container's own program, but for its descriptors.
