@@ -54,7 +54,8 @@ type monitor struct {
 	stopping bool
 	changed  chan struct{} // closed and made anew when running, stopped or the record change
 	peers    map[*peer]struct{}
-	user     *os.File // the user namespace, once it was asked for
+	user     *os.File    // the user namespace, once it was asked for
+	own      programMode // of the file that we execute
 }
 
 // Monitor is the role that owns a container's life: it reads the program's
@@ -89,6 +90,7 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 	// Without its record the container could be taken for dead and removed while
 	// it runs, and without its socket not be reached: so the program does not
 	// start before, see recipe.awaitMonitor.
+	m.own = ownProgram()
 	listener, err := userns.Listen(m.dir, monitorSocket)
 	if err = errors.Join(err, m.recordStart(p), channel.Send(struct{}{})); err != nil {
 		_ = p.signal(unix.SIGKILL)
@@ -207,6 +209,9 @@ func (m *monitor) end(ctx context.Context, status int) error {
 		return err
 	}
 	defer home.Close()
+	if m.own.restore() {
+		_ = m.setState(func(s *State) { s.Error = lentError })
+	}
 	m.wire.close(ctx)
 	// Nobody waits for that but a next start.
 	defer m.wire.finish(ctx)

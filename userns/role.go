@@ -28,8 +28,12 @@ const (
 // this process is the command that a user typed. A role starts only when its
 // descriptor 3 is a SOCK_SEQPACKET socket: argv[0] alone is anybody's to choose.
 // (That is no security boundary: a role gives its starter nothing that the
-// starter lacks.)
+// starter lacks.) As somebody else's set-user-ID program it does nothing at all.
 func Dispatch(roles map[string]Role) {
+	if isLent(os.Getuid(), os.Geteuid(), os.Getgid(), os.Getegid()) {
+		fmt.Fprintln(os.Stderr, "sbx: start: this program is set-user-ID, which it is never to be\nsbx: hint: its owner can end that: chmod 755 and its path")
+		os.Exit(125)
+	}
 	name, ok := strings.CutPrefix(os.Args[0], rolePrefix)
 	if !ok {
 		return
@@ -51,6 +55,10 @@ func Dispatch(roles map[string]Role) {
 	}
 	os.Exit(0)
 }
+
+// isLent reports whether this process has its rights of the owner of its file and
+// not of who started it.
+func isLent(uid, euid, gid, egid int) bool { return uid != euid || gid != egid }
 
 // reply is how a job answers.
 type reply struct {

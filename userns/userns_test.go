@@ -221,3 +221,18 @@ func TestRungKey(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A program that runs with its owner's rights, and not those of who started it, is
+// told by its IDs.
+func TestIsLent(t *testing.T) {
+	for _, tt := range []struct {
+		uid, euid, gid, egid int
+		want                 bool
+	}{
+		{1000, 1000, 1000, 1000, false}, {0, 0, 0, 0, false}, {1000, 1001, 1000, 1000, true}, {1000, 0, 1000, 1000, true}, {1000, 1000, 1000, 50, true},
+	} {
+		if got := isLent(tt.uid, tt.euid, tt.gid, tt.egid); got != tt.want {
+			t.Errorf("%+v: %v", tt, got)
+		}
+	}
+}
