@@ -96,7 +96,7 @@ func (l *Listener) bind(family int) error {
 		if err := unix.SetsockoptInt(l.fd, level, option, 1); err != nil {
 			return err
 		}
-		_ = unix.SetsockoptInt(l.fd, unix.SOL_UDP, unix.UDP_GRO, 1)
+		tuneDatagrams(l.fd)
 	}
 	if err := unix.Bind(l.fd, sockaddr(l.port.Host)); err != nil {
 		return err

@@ -60,9 +60,20 @@ func udpSocket(to netip.AddrPort) (int, error) {
 	}
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) // since Linux 5.0
+		tuneDatagrams(fd)
 	}
 	return fd, err
+}
+
+// hostBuffer is what waits in a socket of the host's for an engine that has no
+// processor at the moment. The kernel gives less where its limit says so.
+const hostBuffer = 512 << 10
+
+// tuneDatagrams has datagrams of one sender come many at a time, since Linux 5.0, and
+// gives them room.
+func tuneDatagrams(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, hostBuffer)
 }
 
 // inputUDP sends a datagram to the host, or puts it with others of this turn.
