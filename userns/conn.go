@@ -109,12 +109,16 @@ func (c *Conn) send(v any, wait bool, files []*os.File) error {
 func (c *Conn) Receive(ctx context.Context, v any) ([]*os.File, error) {
 	stop := context.AfterFunc(ctx, func() { c.f.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	data := make([]byte, maxMessage)
+	var data []byte
 	control := make([]byte, unix.CmsgSpace(4*maxFiles))
 	var n, controlLen, flags int
 	var recvErr error
 	err := c.raw.Read(func(fd uintptr) bool {
-		n, controlLen, flags, _, recvErr = unix.Recvmsg(int(fd), data, control, unix.MSG_CMSG_CLOEXEC)
+		// Room for what comes and not for what could: a monitor receives for days.
+		if n, _, _, _, recvErr = unix.RecvmsgBuffers(int(fd), nil, nil, unix.MSG_PEEK|unix.MSG_TRUNC); recvErr == nil {
+			data = make([]byte, min(n, maxMessage))
+			n, controlLen, flags, _, recvErr = unix.Recvmsg(int(fd), data, control, unix.MSG_CMSG_CLOEXEC)
+		}
 		return !errors.Is(recvErr, unix.EAGAIN) && !errors.Is(recvErr, unix.EINTR)
 	})
 	if ctx.Err() != nil {
