@@ -28,7 +28,7 @@ func main() {
 	b := &bench{}
 	flag.StringVar(&b.sbx, "sbx", "bin/sbx", "the `binary` to measure")
 	flag.StringVar(&b.images, "images", "", "a `folder` with real distributions")
-	flag.StringVar(&b.only, "only", "", "measure the rows of `registry`, emulation or bases only")
+	flag.StringVar(&b.only, "only", "", "measure the rows of `registry`, emulation, life or bases only")
 	flag.IntVar(&b.rounds, "rounds", 60, "how many pairs of starts")
 	b.net.flags()
 	flag.Parse()
@@ -65,6 +65,8 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 		return show(b.baseRows(ctx)), ctx.Err()
 	case "emulation":
 		return show(b.emulation(ctx)), ctx.Err()
+	case "life":
+		return show(b.lifeRows(ctx)), ctx.Err()
 	}
 	rows := []row{b.start(ctx, "single", startSingle)}
 	mapped := need.Missing(need.Subids) == nil
@@ -76,6 +78,7 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 	if mapped {
 		rows = append(rows, b.unpack(ctx, "mapped")...)
 	}
+	rows = append(rows, b.lifeRows(ctx)...)
 	rows = append(rows, b.emulation(ctx)...)
 	rows = append(rows, b.registryRows(ctx)...)
 	rows = append(rows, b.buildRows(ctx)...)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,6 +48,18 @@ func (b *bench) findPodman(ctx context.Context) {
 func (b *bench) podmanCommand(program string) command {
 	args := append(b.podmanBase(), b.podman...)
 	return command{args: append(args, "--rm", "--network", "none", "bench", program), env: b.podmanEnv()}
+}
+
+// podmanDetached runs a program of the image in the background.
+func (b *bench) podmanDetached(name string, program ...string) command {
+	args := slices.Concat(b.podmanBase(), b.podman, []string{"-d", "--name", name, "--network", "none", "bench"}, program)
+	return command{args: args, env: b.podmanEnv()}
+}
+
+// podmanOther is another of podman's commands, by the runtime that works here.
+func (b *bench) podmanOther(args ...string) command {
+	flags := b.podman[:slices.Index(b.podman, "run")]
+	return command{args: slices.Concat(b.podmanBase(), flags, args), env: b.podmanEnv()}
 }
 
 // endPodman removes what podman keeps, which subordinate IDs may own.
