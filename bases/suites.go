@@ -30,12 +30,15 @@ func (p Pull) bootstrap(ctx context.Context, h *container.Home, name string, bef
 	if err == nil {
 		err = u.reach(ctx)
 	}
+	if err == nil && p.Tag == "latest" {
+		u.Suite = or(u.release.codename, u.Suite) // the system stays what it is when the next one is stable
+	}
 	switch {
 	case err != nil && mayBeElsewhere(err):
 		return store.Image{}, &ElsewhereError{err}
 	case err != nil:
 		return store.Image{}, err
-	case before.Config.Created != nil && before.Config.Created.Equal(u.date()) && h.Store.IsComplete(before):
+	case p.Epoch.IsZero() && before.Config.Created != nil && before.Config.Created.Equal(u.date()) && h.Store.IsComplete(before):
 		return before, nil
 	}
 	return u.make(ctx, h, name)

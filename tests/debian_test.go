@@ -55,6 +55,7 @@ func smallDebian(site *upstream.Site, busyboxTar string) error {
 	escaping.Data = []tar.Header{{Typeflag: tar.TypeReg, Name: "./usr/../../evil", Mode: 0o644}}
 	site.Debian("debian/", upstream.Suite{Name: "bookworm", Date: time.Now().Add(-time.Hour), Arch: runtime.GOARCH}, system, broken, escaping,
 		optional("middle", "Depends: nowhere (>= 2)\n"), optional("outer", "Depends: middle\n"), optional("extra", ""))
+	site.Put("debian/dists/stable/InRelease", site.File("debian/dists/bookworm/InRelease"))
 	return nil
 }
 
