@@ -65,7 +65,7 @@ func (b *bench) cachedBuild(ctx context.Context) []row {
 	dir, err := b.buildContext("cached", "WORKDIR /srv", "COPY Dockerfile .", "RUN echo a > a", "RUN echo b > b", "RUN echo c > c", `CMD ["sh"]`)
 	var a, o []sample
 	if err == nil {
-		a, o, err = pairs(ctx, b.sbxCommand("", "build", "-q", dir), b.podmanBuild(dir), 10)
+		a, o, err = pairs(ctx, b.sbxCommand("", "build", "-q", dir), b.podmanBuild(dir), 5)
 	}
 	if err != nil {
 		absolute.unknown, speed.unknown = err, err

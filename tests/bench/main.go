@@ -28,7 +28,7 @@ func main() {
 	b := &bench{}
 	flag.StringVar(&b.sbx, "sbx", "bin/sbx", "the `binary` to measure")
 	flag.StringVar(&b.images, "images", "", "a `folder` with real distributions")
-	flag.StringVar(&b.only, "only", "", "measure the rows of `registry`, emulation, life or bases only")
+	flag.StringVar(&b.only, "only", "", "measure the rows of `registry`, emulation, life, bases or build only")
 	flag.IntVar(&b.rounds, "rounds", 60, "how many pairs of starts")
 	b.net.flags()
 	flag.Parse()
@@ -67,6 +67,8 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 		return show(b.emulation(ctx)), ctx.Err()
 	case "life":
 		return show(b.lifeRows(ctx)), ctx.Err()
+	case "build":
+		return show(b.buildRows(ctx)), ctx.Err()
 	}
 	rows := []row{b.start(ctx, "single", startSingle)}
 	mapped := need.Missing(need.Subids) == nil
