@@ -170,7 +170,7 @@ func TestHostile(t *testing.T) {
 						}
 					}
 					t.Logf("%d of %d layers were taken", taken, hostileLayers())
-					if taken < hostileLayers()/4 {
+					if taken < hostileLayers()/8 { // cp refuses most: a file never takes a directory's place
 						t.Error("hardly a layer got as far as to be unpacked")
 					}
 				})
