@@ -15,6 +15,7 @@ import (
 )
 
 func main() {
+	userns.RefuseSetID()
 	userns.Dispatch(map[string]userns.Role{
 		"monitor":  container.Monitor,
 		"unpack":   store.UnpackRole,

@@ -28,12 +28,8 @@ const (
 // this process is the command that a user typed. A role starts only when its
 // descriptor 3 is a SOCK_SEQPACKET socket: argv[0] alone is anybody's to choose.
 // (That is no security boundary: a role gives its starter nothing that the
-// starter lacks.) As somebody else's set-user-ID program it does nothing at all.
+// starter lacks.)
 func Dispatch(roles map[string]Role) {
-	if isLent(os.Getuid(), os.Geteuid(), os.Getgid(), os.Getegid()) {
-		fmt.Fprintln(os.Stderr, "sbx: start: this program is set-user-ID, which it is never to be\nsbx: hint: its owner can end that: chmod 755 and its path")
-		os.Exit(125)
-	}
 	name, ok := strings.CutPrefix(os.Args[0], rolePrefix)
 	if !ok {
 		return
@@ -54,6 +50,15 @@ func Dispatch(roles map[string]Role) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// RefuseSetID exits, with status 125, where this program is somebody else's
+// set-user-ID or set-group-ID program: it is to come before everything else.
+func RefuseSetID() {
+	if isLent(os.Getuid(), os.Geteuid(), os.Getgid(), os.Getegid()) {
+		fmt.Fprintln(os.Stderr, "sbx: start: this program is set-user-ID, which it is never to be\nsbx: hint: its owner can end that: chmod 755 and its path")
+		os.Exit(125)
+	}
 }
 
 // isLent reports whether this process has its rights of the owner of its file and
