@@ -162,6 +162,9 @@ func (w *world) serve(hostport string, h http.Handler) {
 	if scheme == "https" {
 		s.TLS = &tls.Config{Certificates: []tls.Certificate{w.cert}}
 		s.EnableHTTP2 = true
+		// One handler at a time: the others' bodies must not use up the room that the
+		// connection gives all streams together, or his could not arrive.
+		s.Config.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerConnection: 1 << 30}
 		s.StartTLS()
 	} else {
 		s.Start()
