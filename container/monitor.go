@@ -142,7 +142,6 @@ func (m *monitor) reload() error {
 // start, which waits for none of it.
 func (m *monitor) begin(ctx context.Context, p *program) {
 	go p.receive(ctx, m)
-	m.record("start", nil)
 	p.pump(m.output)
 	if m.Health {
 		go m.checkHealth(ctx, p)
@@ -175,7 +174,8 @@ func (m *monitor) notify() {
 	m.changed = make(chan struct{})
 }
 
-// recordStart writes that the container runs, and as which processes.
+// recordStart writes that the container runs, and as which processes. The program
+// waits for that: what its starter does next is told of after its start.
 func (m *monitor) recordStart(p *program) error {
 	self := m.Here
 	var err error
@@ -185,12 +185,14 @@ func (m *monitor) recordStart(p *program) error {
 	if self.Start, err = startTime(self.PID); err != nil {
 		return err
 	}
-	return m.setState(func(s *State) {
+	err = m.setState(func(s *State) {
 		*s = State{Status: Running, Monitor: self, PID: pidOf(p.pidfd), StartedAt: time.Now().UTC(), Restarts: s.Restarts, Network: m.wire.current()}
 		if m.Health {
 			s.Health = &Health{Status: HealthStarting}
 		}
 	})
+	m.record("start", nil)
+	return err
 }
 
 // setState changes what is known of the container, and writes it down.

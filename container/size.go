@@ -51,7 +51,9 @@ func (c *Container) Size(ctx context.Context) (int64, error) {
 	case rootDir:
 		return 0, nil // it works on the user's own
 	case rootCopy:
-		return c.home.Store.TreeSize(ctx, filepath.Join(c.dir, "rootfs"))
+		// Nobody knows any more what of the copy is the image's: its size is taken off.
+		all, err := c.home.Store.TreeSize(ctx, filepath.Join(c.dir, "rootfs"))
+		return max(0, all-c.ImageSize()), err
 	}
 	return c.home.Store.TreeSize(ctx, filepath.Join(c.dir, "upper"))
 }
