@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"strings"
 	"time"
@@ -149,15 +148,7 @@ func readOwners(name string) (overlay.Owners, error) {
 	if name == "" {
 		return nil, nil
 	}
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return overlay.LoadOwners(f)
+	return overlay.ReadOwners(name)
 }
 
 // time is a time as the tar has it.

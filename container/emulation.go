@@ -172,14 +172,14 @@ func (e *emulation) options() (fakeroot.Options, error) {
 	}
 	var err error
 	if e.Table != "" {
-		if o.Owners, err = fakeroot.LoadOwners(e.Table); err != nil {
+		if o.Owners, err = overlay.ReadOwners(e.Table); err != nil {
 			return o, err
 		}
 	}
 	for _, dir := range e.Layers {
 		var owners overlay.Owners
 		if filepath.Base(dir) == "root" { // as the store unpacks layers
-			if owners, err = fakeroot.LoadOwners(filepath.Join(filepath.Dir(dir), ownersName)); err != nil {
+			if owners, err = overlay.ReadOwners(filepath.Join(filepath.Dir(dir), ownersName)); err != nil {
 				return o, err
 			}
 		}

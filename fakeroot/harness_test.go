@@ -94,7 +94,7 @@ func (w *world) start(argv ...string) *container {
 	}
 	null, err := os.Open(os.DevNull)
 	w.must(err)
-	saved, err := LoadOwners(w.ownersFile())
+	saved, err := overlay.ReadOwners(w.ownersFile())
 	w.must(err)
 	w.must(conn.Send(monitorStart{
 		Options: Options{Upper: filepath.Join(w.dir, "upper"), Own: w.own, NoNewPrivileges: w.noNewPrivs},

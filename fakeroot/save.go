@@ -144,16 +144,3 @@ func saveOwners(name string, t overlay.Owners) error {
 	}
 	return os.Rename(f.Name(), name)
 }
-
-// LoadOwners reads a table that Save wrote; there is none for most containers.
-func LoadOwners(name string) (overlay.Owners, error) {
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return overlay.LoadOwners(f)
-}

@@ -145,14 +145,14 @@ func TestLayers(t *testing.T) {
 
 func TestSaveOwners(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "owners.json")
-	if got, err := LoadOwners(name); got != nil || err != nil {
+	if got, err := overlay.ReadOwners(name); got != nil || err != nil {
 		t.Error(got, err)
 	}
 	want := overlay.Owners{"l": {UID: 5, GID: 6, Mode: 0o777, Kind: overlay.Symlink}, "strange \xff%": {UID: 1, Kind: overlay.Pipe}}
 	if err := saveOwners(name, want); err != nil {
 		t.Fatal(err)
 	}
-	got, err := LoadOwners(name)
+	got, err := overlay.ReadOwners(name)
 	if err != nil || !cmp.Equal(got, want) {
 		t.Error(cmp.Diff(want, got), err)
 	}

@@ -53,7 +53,7 @@ func openVolume(o Volume) (*volume, error) {
 			return v, nil
 		}
 	}
-	v.read, err = LoadOwners(o.Table)
+	v.read, err = overlay.ReadOwners(o.Table)
 	if err != nil {
 		v.close()
 	}
@@ -111,7 +111,7 @@ func (v *volume) save(ours map[string]held) error {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return os.NewSyscallError("flock", err)
 	}
-	had, err := LoadOwners(v.Table)
+	had, err := overlay.ReadOwners(v.Table)
 	if err != nil {
 		return err
 	}

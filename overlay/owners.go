@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -119,6 +121,20 @@ func (t Owners) Save(w io.Writer) error {
 		return fmt.Errorf("save owners: %w", err)
 	}
 	return nil
+}
+
+// ReadOwners is LoadOwners of a file. There is none, and no owners, where every file
+// carries its own record.
+func ReadOwners(path string) (Owners, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return LoadOwners(f)
 }
 
 // LoadOwners reads a table that Save wrote. It reads a bounded amount and trusts

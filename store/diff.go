@@ -111,7 +111,7 @@ func readTables(paths []string) ([]overlay.Owners, error) {
 			continue
 		}
 		var err error
-		if tables[i], err = readOwners(path); err != nil {
+		if tables[i], err = overlay.ReadOwners(path); err != nil {
 			return nil, fmt.Errorf("read owners of a layer: %w", err)
 		}
 	}

@@ -147,7 +147,7 @@ func (s *Store) adopt(ctx context.Context, ch Changes, r layerRecord) error {
 	err = errors.Join(os.Remove(st.dir+"/"+rootDir), os.Rename(ch.Dir, st.dir+"/"+rootDir))
 	if err == nil && ch.Owners != "" {
 		var table overlay.Owners
-		if table, err = readOwners(ch.Owners); err == nil {
+		if table, err = overlay.ReadOwners(ch.Owners); err == nil {
 			err = saveOwners(st.dir+"/"+ownersFile, table)
 		}
 	} else if err != nil {

@@ -183,19 +183,7 @@ func chainIDs(diffIDs []reference.Digest) []reference.Digest {
 // Owners returns the owners table of an unpacked layer by its diff ID, or its chain ID if
 // it depends on the layers below. It is empty where every file carries its own record.
 func (s *Store) Owners(id reference.Digest) (overlay.Owners, error) {
-	return readOwners(s.layerDir(id) + "/" + ownersFile)
-}
-
-func readOwners(path string) (overlay.Owners, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return overlay.LoadOwners(f)
+	return overlay.ReadOwners(s.layerDir(id) + "/" + ownersFile)
 }
 
 // Sync makes every layer that was unpacked since the machine started durable, so that it
