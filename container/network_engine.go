@@ -135,7 +135,6 @@ func (w *wire) start(ctx context.Context, config *Config, ns *os.File, queues []
 		return err
 	}
 	w.engine = engine
-	engine.SetSwitch(w.beside)
 	return w.publish(engine)
 }
 
@@ -173,6 +172,7 @@ func (w *wire) config(n *Networking, queues []*os.File) slirp.Config {
 		Addresses: w.addresses(),
 		DNS4:      w.state.Places[0].DNS, DNS6: w.state.Places[0].DNS6,
 		Policy:   w.rules,
+		Switch:   w.beside,
 		Resolver: &slirp.HostResolver{Upstreams: n.upstreams(), Local: w.hosts, Rules: w.rules},
 	}
 	if w.state.Packet {

@@ -45,6 +45,8 @@ type Config struct {
 	// Policy decides on each flow to the outside; nil is Refuse, which only keeps
 	// special addresses shut.
 	Policy Policy
+	// Switch takes what is for other containers, from the first packet on; nil is none.
+	Switch Switch
 	// Resolver answers what is sent to DNS4 and DNS6; nil refuses it.
 	Resolver Resolver
 	// DialGuest connects to 127.0.0.1:port (or ::1) inside the container, for a

@@ -202,8 +202,8 @@ func (l *loop) take(frame []byte) {
 		l.n.dropped.Add(1)
 		return
 	}
-	if s := l.n.beside.Load(); s != nil && (*s).Takes(p.destination()) {
-		(*s).Forward(frame)
+	if s := l.n.config.Switch; s != nil && s.Takes(p.destination()) {
+		s.Forward(frame)
 		return
 	}
 	if p.fragment.is {

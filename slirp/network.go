@@ -37,7 +37,6 @@ type Network struct {
 
 	superframe int // the most payload of one TCP frame
 	at         atomic.Pointer[Addresses]
-	beside     atomic.Pointer[Switch]
 	capture    *capture
 	flowLog    *flowLog
 	noPing     sync.Once
@@ -153,16 +152,6 @@ func (n *Network) Stats() Stats {
 		s.Waiting += int(l.waiting.Load())
 	}
 	return s
-}
-
-// SetSwitch puts a switch beside the engine, or removes it (nil). A packet that
-// is being forwarded may still reach the old one during the call.
-func (n *Network) SetSwitch(s Switch) {
-	if s == nil {
-		n.beside.Store(nil)
-		return
-	}
-	n.beside.Store(&s)
 }
 
 // SetAddresses replaces the container's addresses and gateways, as it enters and

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,7 +181,7 @@ func TestListen(t *testing.T) {
 
 // pairSwitch joins two containers.
 type pairSwitch struct {
-	to   *Network
+	to   *atomic.Pointer[Network]
 	dst  netip.Addr
 	lost *sync.Map
 }
@@ -188,7 +189,7 @@ type pairSwitch struct {
 func (s pairSwitch) Takes(dst netip.Addr) bool { return dst == s.dst }
 
 func (s pairSwitch) Forward(frame []byte) {
-	if err := s.to.Deliver(frame); err != nil {
+	if err := s.to.Load().Deliver(frame); err != nil {
 		s.lost.Store(err.Error(), true)
 	}
 }
@@ -202,15 +203,16 @@ var guestAddress = onGuest("address", func(address string) (string, error) {
 func TestSwitch(t *testing.T) {
 	var lost sync.Map
 	var guests [2]*guest
-	var at [2]netip.Addr
+	var engines [2]atomic.Pointer[Network]
+	at := [2]netip.Addr{netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("10.1.0.2")}
 	for i := range guests {
-		guests[i] = startGuest(t, guestSetup{Queues: 2}, nil)
-		at[i] = netip.AddrFrom4([4]byte{10, 1, 0, byte(1 + i)})
+		guests[i] = startGuest(t, guestSetup{Queues: 2}, func(c *Config) {
+			c.Switch = pairSwitch{to: &engines[1-i], dst: at[1-i], lost: &lost}
+		})
+		engines[i].Store(guests[i].network)
 		guests[i].do(guestAddress, at[i].String()+"/16", nil)
 		guests[i].network.SetAddresses(Addresses{Guest4: testGuest4, Gateway4: testGateway4, Further: []netip.Addr{at[i]}})
 	}
-	guests[0].network.SetSwitch(pairSwitch{to: guests[1].network, dst: at[1], lost: &lost})
-	guests[1].network.SetSwitch(pairSwitch{to: guests[0].network, dst: at[0], lost: &lost})
 	var port int
 	guests[1].do(guestServe, "tcp/0.0.0.0:0", &port)
 	say := strings.Repeat("0123456789", 3<<10) // a reply that fits into a message
