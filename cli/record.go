@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -142,13 +143,7 @@ func (h *hostConfigRecord) bounds(c *container.Config) {
 	l, p := &c.Limits, &c.Privileges
 	h.Annotations, h.Sysctls, h.GroupAdd = c.Annotations, p.Sysctls, p.GroupAdd
 	h.CapAdd, h.CapDrop, h.Privileged, h.SecurityOpt = p.CapAdd, p.CapDrop, p.Privileged, p.Options
-	h.CgroupnsMode, h.IpcMode, h.UTSMode = "private", "private", ""
-	switch {
-	case p.HostIPC:
-		h.IpcMode = "host"
-	case p.NoShm:
-		h.IpcMode = "none"
-	}
+	h.CgroupnsMode, h.IpcMode, h.UTSMode = "private", cmp.Or(p.IPC, container.IPCPrivate), ""
 	if p.HostUTS {
 		h.UTSMode = "host"
 	}

@@ -40,7 +40,7 @@ func (f *resourceFlags) options() []option {
 		listFlag(&f.devices, "device", "", "Add a host device to the container"),
 		{name: "gpus", kind: "gpu-request", usage: "GPU devices to add to the container ('all' to pass all GPUs)", value: (*text)(&f.gpus)},
 		listFlag(&p.GroupAdd, "group-add", "", "Add additional groups to join (keep-groups: your own)"),
-		textFlag(&f.ipc, "ipc", "", `IPC mode to use ("private", "none", "host")`),
+		textFlag(&f.ipc, "ipc", "", `IPC mode to use ("private", "shareable", "none", "host", "container:NAME")`),
 		{name: "memory", short: "m", kind: "bytes", usage: "Memory limit", value: (*byteSize)(&l.Memory)},
 		{name: "memory-reservation", kind: "bytes", usage: "Memory soft limit", value: (*byteSize)(&l.MemoryReservation)},
 		{name: "memory-swap", kind: "bytes", usage: "Swap limit equal to memory plus swap: '-1' to enable unlimited swap", value: (*byteSize)(&l.MemorySwap)},
@@ -189,15 +189,7 @@ func namespaceError(flag, value, why string) error {
 
 func (f *resourceFlags) readNamespaces(o *container.Options) error {
 	p := &f.privileges
-	switch f.ipc {
-	case "", "private", "shareable":
-	case "none":
-		p.NoShm = true
-	case "host":
-		p.HostIPC = true
-	default:
-		return namespaceError("ipc", f.ipc, "the other container's namespace belongs to its own user namespace")
-	}
+	p.IPC = f.ipc
 	switch f.uts {
 	case "", "private":
 	case "host":

@@ -18,9 +18,9 @@ func (h *Home) Boot(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Who shares the network of another needs that one first.
+	// Who shares what another has needs that one first.
 	slices.SortStableFunc(list, func(a, b *Container) int {
-		return cmp.Compare(min(len(a.Config.networkOfWhom()), 1), min(len(b.Config.networkOfWhom()), 1))
+		return cmp.Compare(len(a.Config.shares()), len(b.Config.shares()))
 	})
 	var started []string
 	var errs []error

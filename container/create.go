@@ -252,6 +252,9 @@ func (h *Home) configure(b Base, o Options) (*Config, error) {
 		return nil, err
 	}
 	c.Limits, c.Privileges, c.Annotations = o.Limits, o.Privileges, o.Annotations
+	if err = h.shareIPC(c); err != nil {
+		return nil, err
+	}
 	if err = c.Privileges.check(c); err != nil {
 		return nil, err
 	}

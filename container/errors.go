@@ -70,9 +70,9 @@ func explain(err error, program, dir string) *StartError {
 	case step.Step == executeStep(program):
 		e.Code, e.Advice = executeFailure(step.Errno, program)
 		e.Err = fmt.Errorf("execute %q: %w", program, step.Errno)
-	case step.Step == enterNetwork && step.Errno == unix.ESRCH:
+	case entersOther(step.Step) && step.Errno == unix.ESRCH:
 		e.Advice = "it has just ended; start it, then this one"
-	case step.Step == enterNetwork && step.Errno == unix.EPERM:
+	case entersOther(step.Step) && step.Errno == unix.EPERM:
 		e.Advice = "it has been started anew; start this one anew as well (sbx restart)"
 	case step.Step == "create namespaces" && step.Errno == unix.ENOSPC:
 		e.Advice = "the limit on network or other namespaces is reached; an administrator can raise user.max_net_namespaces and its siblings"

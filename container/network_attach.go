@@ -27,7 +27,7 @@ type networkStart struct {
 	ends  []*endpoint
 	files bundle // for the monitor
 
-	shared *sharedNetwork // another container's, or nil
+	shared *shared // what other containers have, or nil
 }
 
 // Names of files in hello, beside those of the program.
@@ -44,10 +44,9 @@ const (
 func (c *Container) openNetwork(ctx context.Context) (*networkStart, error) {
 	n := &networkStart{ports: &listeners{}}
 	var err error
-	if hasEngine(c.Config.Network) {
+	n.shared, err = c.home.openShared(ctx, &c.Config)
+	if err == nil && hasEngine(c.Config.Network) {
 		err = n.open(ctx, c)
-	} else {
-		n.shared, err = c.home.openShared(ctx, &c.Config)
 	}
 	if err != nil {
 		n.abandon()

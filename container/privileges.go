@@ -27,9 +27,10 @@ type Privileges struct {
 	Unmasked   bool     `json:"unmasked,omitempty"` // nothing of /proc and /sys is hidden
 	Devices    []Device `json:"devices,omitempty"`
 	GroupAdd   []string `json:"groupAdd,omitempty"` // names or IDs, or KeepGroups
-	// HostIPC, HostUTS and HostCgroup share the host's namespaces of these kinds.
-	HostIPC    bool              `json:"hostIPC,omitempty"`
-	NoShm      bool              `json:"noShm,omitempty"` // no /dev/shm
+	// IPC is whose shared memory and message queues it has: one of the IPC modes, or
+	// container:ID.
+	IPC string `json:"ipc,omitempty"`
+	// HostUTS and HostCgroup share the host's namespaces of these kinds.
 	HostUTS    bool              `json:"hostUTS,omitempty"`
 	HostCgroup bool              `json:"hostCgroup,omitempty"`
 	Sysctls    map[string]string `json:"sysctls,omitempty"`
@@ -43,6 +44,14 @@ const Unconfined = "unconfined"
 // KeepGroups as a group to add keeps the user's supplementary groups. Where there
 // is only one ID they stay in any case.
 const KeepGroups = "keep-groups"
+
+// The IPC modes, beside another container's.
+const (
+	IPCPrivate   = "private"   // its own; so is an empty one
+	IPCShareable = "shareable" // its own, which others may join
+	IPCNone      = "none"      // its own, without /dev/shm
+	IPCHost      = "host"
+)
 
 // Device is a device of the host that is shown in the container.
 type Device struct {
@@ -89,7 +98,7 @@ func checkSysctl(name string, c *Config, p *Privileges) error {
 	case strings.HasPrefix(name, "fs.mqueue."), slices.Contains([]string{
 		"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced",
 	}, name):
-		if p.HostIPC {
+		if p.IPC == IPCHost {
 			return fmt.Errorf("sysctl %q not allowed in host ipc namespace", name)
 		}
 	default:

@@ -26,7 +26,7 @@ type start struct {
 	emulation *emulation
 	size      *unix.Winsize // of the client's terminal, at first
 	net       NetworkState
-	joined    int // the pidfd, of 20 or more, of the container whose network this shares; 0: none
+	others    others // containers whose namespaces this shares
 	run       execution
 
 	control int // descriptors, all of 20 or more: the monitor's conversation,
@@ -117,7 +117,7 @@ func (s *start) containerProgram() *userns.Prog {
 
 	namespaces := unix.CLONE_NEWNS
 	for kind, shared := range map[int]bool{
-		unix.CLONE_NEWIPC: c.Privileges.HostIPC, unix.CLONE_NEWUTS: c.Privileges.HostUTS, unix.CLONE_NEWCGROUP: c.Privileges.HostCgroup,
+		unix.CLONE_NEWIPC: c.Privileges.IPC == IPCHost || r.others.ipc != 0, unix.CLONE_NEWUTS: c.Privileges.HostUTS, unix.CLONE_NEWCGROUP: c.Privileges.HostCgroup,
 	} {
 		if !shared {
 			namespaces |= kind
@@ -126,7 +126,7 @@ func (s *start) containerProgram() *userns.Prog {
 	if r.ownsNetwork() {
 		namespaces |= unix.CLONE_NEWNET
 	}
-	r.joinNetwork()
+	r.joinOthers()
 	r.farEnd()
 	r.Call("create namespaces", unix.SYS_UNSHARE, namespaces)
 	r.Call("start session", unix.SYS_SETSID)
@@ -215,6 +215,7 @@ type recipe struct {
 	work userns.Reg // anything short-lived
 
 	far, farLink, packets userns.Reg // of a veth pair: see farEnd
+	shm                   userns.Reg // the /dev/shm of another container: see joinIPC
 }
 
 // setName names the machine, as its own UTS namespace has it.

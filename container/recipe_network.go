@@ -64,7 +64,7 @@ func (r *recipe) makeDevice() userns.Reg {
 
 // ownsNetwork reports whether the container has a network namespace of its own.
 func (r *recipe) ownsNetwork() bool {
-	return r.config.Network != NetworkHost && r.joined == 0
+	return r.config.Network != NetworkHost && r.others.net == 0
 }
 
 // ifreq is a struct ifreq, netdevice(7).

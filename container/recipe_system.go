@@ -66,10 +66,14 @@ func (r *recipe) mountDev() {
 		{"shm", "tmpfs", "mode=1777,size=" + strconv.FormatInt(r.config.shmSize(), 10), guard | unix.MS_NODEV},
 		{"mqueue", "mqueue", "", guard | unix.MS_NODEV},
 	} {
-		if m.dir == "shm" && r.config.Privileges.NoShm {
+		if m.dir == "shm" && r.config.Privileges.IPC == IPCNone {
 			continue
 		}
-		if m.dir != "pts" && r.config.Privileges.HostIPC {
+		if m.dir == "shm" && r.others.ipc != 0 {
+			r.mountSharedMemory(dev + m.dir)
+			continue
+		}
+		if m.dir != "pts" && r.config.Privileges.IPC == IPCHost {
 			if isDirectory("/dev/" + m.dir) {
 				r.Call("create /dev/"+m.dir, unix.SYS_MKDIRAT, r.a, m.dir, 0o755)
 				r.Call("bind /dev/"+m.dir, unix.SYS_MOUNT, "/dev/"+m.dir, dev+m.dir, nil, unix.MS_BIND, nil)
