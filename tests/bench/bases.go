@@ -84,19 +84,14 @@ func (b *bench) importXz(ctx context.Context) row {
 		r.unknown = errors.New("SBX_TEST_IMAGES is not set")
 		return r
 	}
-	tarball, tree, home := filepath.Join(b.dir, "rootfs.tar.xz"), filepath.Join(b.dir, "tar"), filepath.Join(b.dir, "import")
+	tarball := filepath.Join(b.dir, "rootfs.tar.xz")
 	pack := command{args: []string{"sh", "-c", `gzip -dc "$1" | xz -T0 > "$2"`, "sh", filepath.Join(b.images, "debian-bookworm-slim-amd64-rootfs.tar.gz"), tarball}}
 	if _, err := pack.run(ctx); err != nil {
 		r.unknown = err
 		return r
 	}
-	theirs := command{
-		args: []string{"sh", "-c", `xz -dc "$1" | tar -xf - -C "$2"`, "sh", tarball, tree}, before: func() error { return os.Mkdir(tree, 0o755) },
-		after: func() error { return b.remove(tree) },
-	}
-	ours := b.sbxCommand("single", "pull", "-q", tarball)
-	ours.env = append(ours.env, "SBX_HOME="+home)
-	ours.after = func() error { return b.reset(ctx, home) }
+	theirs := command{args: []string{"sh", "-c", `xz -dc "$1" | tar -xf - -C "$2"`, "sh", tarball, "{}"}, fresh: b.fresh()}
+	ours := b.inFreshHome("single", "pull", "-q", tarball)
 	a, o, err := pairs(ctx, ours, theirs, 3)
 	if err != nil {
 		r.unknown = err

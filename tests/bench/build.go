@@ -115,10 +115,9 @@ func (b *bench) copyBuild(ctx context.Context) row {
 	if r.unknown = os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY files /files\n"), 0o644); r.unknown != nil {
 		return r
 	}
-	to := filepath.Join(b.dir, "copied")
 	theirs := command{
-		args:   []string{"sh", "-c", `cp -a "$1" "$2" && tar -C "$1" -cf - . | gzip -1 > "$2.tar.gz"`, "sh", filepath.Join(dir, "files"), to},
-		before: func() error { return os.RemoveAll(to) },
+		args:  []string{"sh", "-c", `cp -a "$1" "$2" && tar -C "$1" -cf - . | gzip -1 > "$2.tar.gz"`, "sh", filepath.Join(dir, "files"), "{}/files"},
+		fresh: b.fresh(),
 	}
 	a, o, err := pairs(ctx, b.sbxCommand("", "build", "-q", "--no-cache", dir), theirs, 3)
 	if err != nil {
@@ -156,12 +155,7 @@ func (b *bench) load(ctx context.Context, img pullImage, ref string) row {
 	if _, r.unknown = b.podmanImage("save", "-q", "--format", "docker-archive", "-o", archive, ref).run(ctx); r.unknown != nil {
 		return r
 	}
-	ours := b.pullCommand(ref)
-	ours.args = []string{b.sbx, "load", "-q", "-i", archive}
-	ours.before = func() error { return b.resetIfThere(ctx, filepath.Join(b.dir, "pull")) }
-	theirs := b.podmanImage("load", "-q", "-i", archive)
-	theirs.before = func() error { return b.podmanRemove(ctx) }
-	a, o, err := pairs(ctx, ours, theirs, 3)
+	a, o, err := pairs(ctx, b.inFreshHome("", "load", "-q", "-i", archive), b.podmanFresh("load", "-q", "-i", archive), 3)
 	if err != nil {
 		r.unknown = err
 		return r

@@ -129,6 +129,16 @@ func (b *bench) sbxCommand(rung string, args ...string) command {
 	return command{args: append([]string{b.sbx}, args...), env: []string{"SBX_RUNG=" + rung, "SBX_HOME=" + filepath.Join(b.dir, "home")}}
 }
 
+// fresh is where the directories are that runs have for themselves.
+func (b *bench) fresh() string { return filepath.Join(b.dir, "fresh") }
+
+// inFreshHome is sbx with a new store each time.
+func (b *bench) inFreshHome(rung string, args ...string) command {
+	c := b.sbxCommand(rung, args...)
+	c.env, c.fresh = append(c.env, "SBX_HOME={}/home"), b.fresh()
+	return c
+}
+
 // reset removes a store.
 func (b *bench) reset(ctx context.Context, home string) error {
 	c := command{args: []string{b.sbx, "system", "reset", "-f"}, env: []string{"SBX_HOME=" + home}}
@@ -152,13 +162,13 @@ func (b *bench) remove(dir string) error {
 // clear leaves nothing, interrupted or not.
 func (b *bench) clear() error {
 	ctx := context.Background()
-	b.endPodman(ctx)
-	for _, home := range []string{"home", "import", "pull"} {
-		home = filepath.Join(b.dir, home)
+	homes, _ := filepath.Glob(filepath.Join(b.fresh(), "*", "home"))
+	for _, home := range append(homes, filepath.Join(b.dir, "home"), filepath.Join(b.dir, "pull")) {
 		if _, err := os.Stat(home); err == nil {
 			_ = b.reset(ctx, home)
 		}
 	}
+	b.endPodman(ctx)
 	return b.remove(b.dir)
 }
 

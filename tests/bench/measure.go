@@ -16,9 +16,16 @@ import (
 
 // command is a program to be measured. before and after stand outside of the
 // measured time.
+//
+// Where fresh is a directory, each run gets one of its own below it, and {} stands for
+// that in args, env and first. They stay until everything has been measured: ext4 keeps
+// off inodes that were freed in the last minutes, and a removal just before a run would
+// be what that run measures.
 type command struct {
 	args          []string
 	env           []string
+	fresh         string
+	first         []string // what is run in a fresh directory before
 	before, after func() error
 }
 
@@ -29,6 +36,11 @@ type sample struct {
 }
 
 func (c command) run(ctx context.Context) (sample, error) {
+	if c.fresh != "" {
+		if err := c.enterFresh(ctx); err != nil {
+			return sample{}, err
+		}
+	}
 	if c.before != nil {
 		if err := c.before(); err != nil {
 			return sample{}, err
@@ -52,6 +64,30 @@ func (c command) run(ctx context.Context) (sample, error) {
 		err = c.after()
 	}
 	return s, err
+}
+
+// enterFresh gives this copy of c a directory.
+func (c *command) enterFresh(ctx context.Context) error {
+	if err := os.MkdirAll(c.fresh, 0o755); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(c.fresh, "")
+	if err != nil {
+		return err
+	}
+	in := func(words []string) []string {
+		words = slices.Clone(words)
+		for i, w := range words {
+			words[i] = strings.ReplaceAll(w, "{}", dir)
+		}
+		return words
+	}
+	c.args, c.env, c.fresh = in(c.args), in(c.env), ""
+	if len(c.first) == 0 {
+		return nil
+	}
+	_, err = command{args: in(c.first), env: c.env}.run(ctx)
+	return err
 }
 
 // pairs runs two commands in turn, a b b a, after one run of each that does not

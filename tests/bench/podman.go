@@ -62,9 +62,15 @@ func (b *bench) podmanOther(args ...string) command {
 	return command{args: slices.Concat(b.podmanBase(), flags, args), env: b.podmanEnv()}
 }
 
+// podmanFresh is podman with a new store each time, made ready before.
+func (b *bench) podmanFresh(args ...string) command {
+	base := []string{"podman", "--root", "{}/podman", "--cgroup-manager", "cgroupfs"}
+	return command{args: slices.Concat(base, args), first: slices.Concat(base, []string{"images", "-q"}), env: b.podmanEnv(), fresh: b.fresh()}
+}
+
 // endPodman removes what podman keeps, which subordinate IDs may own.
 func (b *bench) endPodman(ctx context.Context) {
-	reset := command{args: append(b.podmanBase(), "unshare", "rm", "-rf", filepath.Join(b.dir, "podman-root")), env: b.podmanEnv()}
+	reset := command{args: append(b.podmanBase(), "unshare", "rm", "-rf", filepath.Join(b.dir, "podman-root"), b.fresh()), env: b.podmanEnv()}
 	_, _ = reset.run(ctx)
 	data, err := os.ReadFile(filepath.Join(b.dir, "podman-run", "libpod", "tmp", "pause.pid"))
 	if err != nil {

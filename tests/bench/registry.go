@@ -243,12 +243,9 @@ func (b *bench) pull(ctx context.Context, img pullImage, ref string) []row {
 	speed := row{name: "pull " + img.name + ", times faster than podman", goal: fmt.Sprintf(">= %.1f", pullPodman)}
 	inflate := row{name: "pull " + img.name + ", times gzip -dc", goal: fmt.Sprintf("<= %.1f", pullGzip)}
 	memory := row{name: "pull " + img.name + ", peak memory", goal: fmt.Sprintf("< %.2f MiB", float64(pullMemory)/mebibyte)}
-	ours := b.pullCommand(ref)
-	ours.before = func() error { return b.resetIfThere(ctx, filepath.Join(b.dir, "pull")) }
-	theirs := b.podmanImage("pull", "-q", "--tls-verify=false", ref)
-	theirs.before = func() error { return b.podmanRemove(ctx) }
+	ours := b.inFreshHome("", "pull", "-q", ref)
 	rounds := 3
-	a, o, err := pairs(ctx, ours, theirs, rounds)
+	a, o, err := pairs(ctx, ours, b.podmanFresh("pull", "-q", "--tls-verify=false", ref), rounds)
 	if err != nil {
 		speed.unknown = err
 	} else {
@@ -300,16 +297,4 @@ func (r row) faster(a, o []sample, goal float64) row {
 	r.sbx, r.other, r.ratio = milliseconds(ours), milliseconds(theirs), fmt.Sprintf("%.1f", ratio)
 	r.missed = ratio < goal
 	return r
-}
-
-func (b *bench) resetIfThere(ctx context.Context, home string) error {
-	if _, err := os.Stat(home); err != nil {
-		return nil
-	}
-	return b.reset(ctx, home)
-}
-
-func (b *bench) podmanRemove(ctx context.Context) error {
-	_, err := b.podmanImage("rmi", "-a", "-f").run(ctx)
-	return err
 }

@@ -101,14 +101,8 @@ func (b *bench) unpack(ctx context.Context, rung string) []row {
 		memory.unknown = speed.unknown
 		return []row{speed, memory}
 	}
-	tree, home := filepath.Join(b.dir, "tar"), filepath.Join(b.dir, "import")
-	theirs := command{
-		args: []string{"tar", "-xf", tarball, "-C", tree}, before: func() error { return os.Mkdir(tree, 0o755) },
-		after: func() error { return b.remove(tree) },
-	}
-	ours := b.sbxCommand(rung, "pull", "-q", tarball)
-	ours.env = append(ours.env, "SBX_HOME="+home)
-	ours.after = func() error { return b.reset(ctx, home) }
+	theirs := command{args: []string{"tar", "-xf", tarball, "-C", "{}"}, fresh: b.fresh()}
+	ours := b.inFreshHome(rung, "pull", "-q", tarball)
 	a, o, err := pairs(ctx, ours, theirs, 5)
 	if err != nil {
 		speed.unknown, memory.unknown = err, err
