@@ -56,6 +56,7 @@ type monitor struct {
 	peers    map[*peer]struct{}
 	user     *os.File    // the user namespace, once it was asked for
 	own      programMode // of the file that we execute
+	idle     *time.Timer // of settle
 }
 
 // Monitor is the role that owns a container's life: it reads the program's
@@ -100,6 +101,7 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 	if listener != nil {
 		go m.accept(ctx, listener)
 	}
+	defer m.idle.Stop()
 	for {
 		status := m.attend(ctx, p)
 		next := m.again(ctx, status)
@@ -114,6 +116,7 @@ func newMonitor(h hello) *monitor {
 	m := &monitor{
 		hello: h, dir: filepath.Join(h.Home, h.ID), wire: newWire(h.Home, NetworkState{}, nil), peers: map[*peer]struct{}{}, changed: make(chan struct{}),
 	}
+	m.idle = time.AfterFunc(settleTime, settle)
 	m.output = newOutput(h.Refused, m.dir, h.Log)
 	return m
 }

@@ -188,6 +188,7 @@ func (m *monitor) leave(p *peer) {
 	delete(m.peers, p)
 	m.mu.Unlock()
 	p.conn.Close()
+	m.idle.Reset(settleTime)
 	if p.tied {
 		_ = m.kill(unix.SIGKILL)
 	}

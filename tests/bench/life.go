@@ -132,6 +132,7 @@ func (b *bench) monitorRows(ctx context.Context) []row {
 	id, _, err := b.background(ctx)
 	if err == nil {
 		defer b.said(ctx, "rm", "-f", id)
+		idling(ctx)
 		err = idle.resident(id)
 	}
 	for range executions {
@@ -140,12 +141,23 @@ func (b *bench) monitorRows(ctx context.Context) []row {
 		}
 	}
 	if err == nil {
+		idling(ctx)
 		err = busy.resident(id)
 	}
 	if err != nil {
 		idle.unknown, busy.unknown = err, err
 	}
 	return []row{idle, busy}
+}
+
+// idling is long enough for a monitor to have given back what it no longer needs.
+func idling(ctx context.Context) {
+	timer := time.NewTimer(3 * time.Second)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 func (r *row) resident(id string) error {
@@ -185,7 +197,9 @@ func (b *bench) outputRows(ctx context.Context) []row {
 		write.unknown, read.unknown = b.why, b.why
 		return []row{write, read}
 	}
-	program := []string{"sh", "-c", fmt.Sprintf("yes 0123456789abcdef0123456789abcdef | head -c %d", outputBytes)}
+	// What writes must be faster than what is measured: cat is, yes and head are not.
+	const part = 16 * mebibyte
+	program := []string{"sh", "-c", fmt.Sprintf("yes 0123456789abcdef0123456789abcde | head -c %d > /tmp/part; i=0; while [ $i -lt %d ]; do cat /tmp/part; i=$((i+1)); done", part, outputBytes/part)}
 	ours := b.sbxCommand("", append([]string{"run", "--name", "life", "--network", "none", b.image}, program...)...)
 	theirs := b.podmanDetached("life", program...)
 	ours.args = slices.Insert(ours.args, 2, "-d")
