@@ -100,6 +100,7 @@ type world struct {
 	clock *fakeClock
 	cert  tls.Certificate
 	pool  *x509.CertPool
+	best  uint16 // version of TLS that servers speak; 0 is the newest
 
 	handling sync.Mutex // so that handlers may count
 
@@ -116,13 +117,22 @@ type seen struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, clock: &fakeClock{}, at: map[string]string{}, pool: x509.NewCertPool()}
+	w := &world{t: t, clock: &fakeClock{}, at: map[string]string{}}
+	w.certify(time.Now().Add(24 * time.Hour))
+	return w
+}
+
+// certify gives servers another certificate, of another authority.
+func (w *world) certify(until time.Time) {
+	t := w.t
+	t.Helper()
+	w.pool = x509.NewCertPool()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(24 * time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: until,
 		DNSNames: []string{"registry-1.docker.io", "registry.test", "*.registry.test", "evil.test", "localhost"}, IsCA: true, BasicConstraintsValid: true,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
@@ -136,7 +146,6 @@ func newWorld(t *testing.T) *world {
 	}
 	w.pool.AddCert(leaf)
 	w.cert = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	return w
 }
 
 // serve answers for host:port, by TLS unless the port is 80 or 5000.
@@ -160,7 +169,7 @@ func (w *world) serve(hostport string, h http.Handler) {
 	}))
 	s.Config.ErrorLog = discardLog()
 	if scheme == "https" {
-		s.TLS = &tls.Config{Certificates: []tls.Certificate{w.cert}}
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{w.cert}, MaxVersion: w.best}
 		s.EnableHTTP2 = true
 		// One handler at a time: the others' bodies must not use up the room that the
 		// connection gives all streams together, or his could not arrive.

@@ -62,6 +62,7 @@ func newFaultyRegistry(t *testing.T, size int, spoil func([]byte) []byte) *fault
 		layer = spoil(layer)
 	}
 	r.layer = r.blob(ocispec.MediaTypeImageLayerGzip, layer)
+	r.bodies[signedPath] = layer
 	config, err := json.Marshal(ocispec.Image{
 		Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH},
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(plain.Bytes())}},
@@ -81,6 +82,9 @@ func newFaultyRegistry(t *testing.T, size int, spoil func([]byte) []byte) *fault
 	t.Cleanup(r.Close)
 	return r
 }
+
+// signedPath is where the layer is, too, for registries that keep blobs elsewhere.
+const signedPath = "/signed/layer"
 
 func (r *faultyRegistry) blob(mediaType string, data []byte) ocispec.Descriptor {
 	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}

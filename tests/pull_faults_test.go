@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +109,14 @@ var pullFaults = []pullFault{
 	{name: "manifest 503 with Retry-After", fault: once("/manifests/", status(503, "Retry-After: 1"))},
 	{name: "manifest 429 with a past date", fault: once("/manifests/", status(429, "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"))},
 	{name: "manifest 429 for a day", fault: always("/manifests/", status(429, "Retry-After: 86400")), want: `429 Too Many Requests`},
+	{name: "manifest 429 for a time that is none", fault: once("/manifests/", status(429, "Retry-After: soon"))},
+	{name: "manifest 429 without Retry-After", fault: once("/manifests/", status(429))},
+	{name: "401 with Basic and Bearer", fault: always("/v2/", status(401, `WWW-Authenticate: Basic realm="x", Bearer realm="http://127.0.0.1:1/token"`)), want: `127\.0\.0\.1:1/token|401 Unauthorized`},
+	{name: "connections closed after each answer", fault: always("", func(w http.ResponseWriter, _ *http.Request, _ []byte, _ int) bool {
+		w.Header().Set("Connection", "close")
+		return false
+	})},
+	{name: "header of 10 MiB", fault: always("/manifests/", status(200, "X-Filler: "+strings.Repeat("x", 10<<20))), want: `header`},
 	{name: "manifest flipped", fault: always("/manifests/", sends(flipped, "Content-Type: "+ocispec.MediaTypeImageManifest)), want: `manifest|404 Not Found`},
 	{name: "manifest of 4 MiB and more", fault: always("/manifests/", sends(func(b []byte) []byte {
 		return append(b, bytes.Repeat([]byte(" "), 4<<20+1)...)
@@ -128,6 +137,22 @@ var pullFaults = []pullFault{
 	{name: "blob 504 with Retry-After", fault: layerTimes(1, status(504, "Retry-After: 1"))},
 	{name: "blob 416", fault: layerFault(status(416)), want: `416 `},
 	{name: "blob HTML", fault: layerFault(sends(html, "Content-Type: text/html")), want: `it has 43 bytes, its descriptor says [0-9]+$`},
+	{name: "blob 206 unasked", fault: layerTimes(1, func(w http.ResponseWriter, _ *http.Request, body []byte, _ int) bool {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(body)-1, len(body)))
+		w.WriteHeader(http.StatusPartialContent)
+		_, _ = w.Write(body)
+		return true
+	})},
+	{name: "blob byte by byte", fault: layerTimes(1, func(w http.ResponseWriter, _ *http.Request, body []byte, _ int) bool {
+		for i := range 2000 {
+			_, _ = w.Write(body[i : i+1])
+			_ = http.NewResponseController(w).Flush()
+		}
+		_, _ = w.Write(body[2000:])
+		return true
+	})},
+	{name: "blob said to be compressed once more", fault: layerFault(sends(bytes.Clone, "Content-Encoding: gzip"))},
+	{name: "blob of another image", fault: layerFault(sends(func(b []byte) []byte { return bytes.Repeat([]byte{7}, len(b)) })), want: `digest`},
 	{name: "blob flipped", fault: layerFault(sends(flipped)), want: `digest`},
 	{name: "blob too long", fault: layerFault(sends(func(b []byte) []byte { return append(bytes.Clone(b), 'x') })), want: `longer|Content-Length|bytes`},
 	{name: "blob too short", fault: layerFault(sends(func(b []byte) []byte { return b[:len(b)-1] })), want: `cut off at byte [0-9]+: unexpected EOF$`},
@@ -163,6 +188,31 @@ var pullFaults = []pullFault{
 		}
 		return true
 	}},
+	{name: "cut, then a later range is sent", fault: func(w http.ResponseWriter, r *http.Request, body []byte, n int) bool {
+		switch {
+		case len(body) < faultyLayer/2:
+			return false
+		case n == 1:
+			cut(w, r, body, faultyLayer/2, false)
+		default:
+			from := faultyLayer/2 + 10
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(body)-1, len(body)))
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write(body[from:])
+		}
+		return true
+	}, want: `a part of it came that was not asked for$`},
+	{name: "cut, and the signed URL expires", fault: signedFor(1)},
+	{name: "signed URLs that expire at once", fault: signedFor(0), want: `403 Forbidden`},
+	{name: "redirect over eleven hops", fault: layerFault(func(w http.ResponseWriter, r *http.Request, _ []byte, _ int) bool {
+		hop, _ := strconv.Atoi(r.URL.Query().Get("hop"))
+		if hop == 11 {
+			return false
+		}
+		w.Header().Set("Location", fmt.Sprintf("%s?hop=%d", r.URL.Path, hop+1))
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return true
+	}), want: `redirects`},
 	{name: "redirect loop", fault: layerFault(redirects("self")), want: `redirect`},
 	{name: "redirect to a file", fault: layerFault(redirects("file:///etc/passwd")), want: `redirect|file`},
 	{name: "redirect to a private address", fault: layerFault(redirects("http://169.254.169.254/latest")), want: `169\.254\.169\.254|redirect`},
@@ -179,6 +229,29 @@ var pullFaults = []pullFault{
 		_ = z.Close()
 		return b.Bytes()
 	}, want: `archive|tar`},
+}
+
+// signedFor redirects to a URL that is good for as many answers, of which the first is cut
+// off; the registry signs another one each time it is asked.
+func signedFor(uses int) fault {
+	return func(w http.ResponseWriter, r *http.Request, body []byte, n int) bool {
+		switch {
+		case len(body) < faultyLayer/2:
+			return false
+		case r.URL.Path != signedPath:
+			w.Header().Set("Location", fmt.Sprintf("%s?signature=%d", signedPath, n))
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		case uses == 0:
+			w.WriteHeader(http.StatusForbidden)
+		case n == 1:
+			cut(w, r, body, faultyLayer/2, false)
+		case r.URL.Query().Get("signature") == "1":
+			w.WriteHeader(http.StatusForbidden)
+		default:
+			return false
+		}
+		return true
+	}
 }
 
 // layerFault and layerTimes are for the layer, which is the large blob.
