@@ -96,6 +96,7 @@ func scripts(dir, rung string) testscript.Params {
 			return false, fmt.Errorf("no condition %q; what a machine must have is said with `need`", word)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"crane":        craneCommand,
 			"distribution": distributionCommand,
 			"exits":        exitsCommand,
 			"leaks":        leaksCommand,
