@@ -112,7 +112,7 @@ func (b *builder) parse() error {
 	for name := range b.Contexts {
 		names[name] = true
 	}
-	b.plan, err = newPlan(file, planOptions{target: b.Target, args: b.Args, build: machine(), platform: b.Platform, contexts: names})
+	b.plan, err = newPlan(file, planOptions{target: b.Target, args: b.Args, build: machine(), platform: b.Platform, contexts: names, ignore: b.Context.tree.Ignore})
 	return err
 }
 

@@ -171,6 +171,38 @@ func (s *stage) check(cmd instructions.Command) {
 	}
 }
 
+// checkBase warns of a base image that is for another platform than was asked for.
+func (s *stage) checkBase() {
+	want, got := s.wantedPlatform(), s.image.Platform
+	if s.base != nil || s.unknown || got.Architecture == "" || want.OS == got.OS && want.Architecture == got.Architecture {
+		return
+	}
+	text := linter.RuleInvalidBaseImagePlatform.Format(s.baseName, platformName(want), platformName(got))
+	s.plan.file.warn(&linter.RuleInvalidBaseImagePlatform, s.location, text)
+}
+
+// checkIgnored warns of what is copied from the context and cannot be there. With
+// patterns that bring something back nobody can tell, says BuildKit.
+func (s *stage) checkIgnored(cmd instructions.Command, st *copyStep) {
+	ignore := s.plan.ignore
+	if ignore == nil || ignore.again {
+		return
+	}
+	verb := "Copy"
+	if st.add {
+		verb = "Add"
+	}
+	for _, src := range st.sources {
+		name := path.Clean(src)
+		if name == "." || name == "/" {
+			name = "\x00" // no pattern but one for everything matches it
+		}
+		if dropped, err := ignore.dropsPath(name); err == nil && dropped {
+			s.plan.file.warn(&linter.RuleCopyIgnoredFile, cmd.Location(), linter.RuleCopyIgnoredFile.Format(verb, path.Clean(src)))
+		}
+	}
+}
+
 func (s *stage) checkPair(cmd instructions.Command, e instructions.KeyValuePair) {
 	if e.NoDelim {
 		s.plan.file.warn(&linter.RuleLegacyKeyValueFormat, cmd.Location(), linter.RuleLegacyKeyValueFormat.Format(cmd.Name()))

@@ -64,6 +64,9 @@ func (s *stage) addCopy(c instructions.Command, st *copyStep, params instruction
 		return err
 	}
 	st.sources, st.inline = params.SourcePaths, params.SourceContents
+	if st.from == nil {
+		s.checkIgnored(c, st)
+	}
 	st.dest = s.absolute(params.DestPath)
 	text := strings.ToUpper(c.Name())
 	if st.parents {

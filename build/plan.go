@@ -30,6 +30,7 @@ type plan struct {
 	epoch  *time.Time // SOURCE_DATE_EPOCH
 	build  ocispec.Platform
 	wanted ocispec.Platform
+	ignore *filter // what is not there of the context
 }
 
 // planOptions is what of a build's options decides its plan.
@@ -39,12 +40,17 @@ type planOptions struct {
 	build    ocispec.Platform // this machine's
 	platform ocispec.Platform // the image's
 	contexts map[string]bool  // names of --build-context
+	ignore   []string         // patterns of .dockerignore
 }
 
 // newPlan finds the stages, what they are based on and copy from, and which of
 // them the target needs. No image is looked at.
 func newPlan(file *dockerfile, o planOptions) (*plan, error) {
-	p := &plan{file: file, given: o.args, build: o.build, wanted: o.platform}
+	ignore, err := newFilter(o.ignore)
+	if err != nil {
+		return nil, fmt.Errorf("read .dockerignore: %w", err)
+	}
+	p := &plan{file: file, given: o.args, build: o.build, wanted: o.platform, ignore: ignore}
 	last := file.stages[len(file.stages)-1]
 	p.args = platformArgs(o.build, o.platform, cmp.Or(o.target, last.Name), o.args)
 	p.checkDefaults(p.args)

@@ -177,6 +177,7 @@ func (s *stage) layout() error {
 	if s.implied {
 		return nil
 	}
+	s.checkBase()
 	if _, ok := s.env.Get("PATH"); !ok {
 		s.env = s.env.with("PATH", defaultPath)
 		s.image.Config.Env = variables(s.image.Config.Env).with("PATH", defaultPath)
