@@ -54,19 +54,22 @@ func (b *builder) loadBase(ctx context.Context, s *stage) error {
 	if s.replaced {
 		return b.loadContext(ctx, s, b.Contexts[strings.ToLower(s.name)])
 	}
-	return b.loadImage(ctx, s, s.baseName)
-}
-
-func (b *builder) loadImage(ctx context.Context, s *stage, name string) error {
-	s.baseName = name
 	if err := s.checkName(); err != nil {
 		return err
 	}
+	return b.loadImage(ctx, s, s.baseName)
+}
+
+// loadImage brings the image of a name; that of a named context may be a path.
+func (b *builder) loadImage(ctx context.Context, s *stage, name string) error {
+	s.baseName = name
 	ref, err := reference.Parse(name)
-	if err != nil {
-		return err
+	isPath := err != nil
+	shown := name
+	if !isPath {
+		shown = ref.String()
 	}
-	v := b.report.begin("[internal] load metadata for " + ref.String())
+	v := b.report.begin("[internal] load metadata for " + shown)
 	img, err := b.Image(ctx, name, s.wantedPlatform())
 	v.end(err)
 	if err != nil {
@@ -74,8 +77,7 @@ func (b *builder) loadImage(ctx context.Context, s *stage, name string) error {
 	}
 	s.image = cloneImage(img.Config)
 	s.result = snapshot{base: img}
-	shown := ref.String()
-	if kept, err := reference.Parse(img.Name); err == nil && kept.Domain != ref.Domain && ref.Digest.IsZero() {
+	if kept, err := reference.Parse(img.Name); err == nil && !isPath && kept.Domain != ref.Domain && ref.Digest.IsZero() {
 		shown = img.Name // a distribution's own, and no registry's
 	}
 	if ref.Digest.IsZero() {

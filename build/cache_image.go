@@ -148,15 +148,15 @@ func replaceWith(name string, content io.Reader) error {
 	return err
 }
 
-// CacheBlobs are the blobs of a layout that WriteCache has written, and its layers in
+// LayoutBlobs are the blobs of a layout that has some documents, and what they name in
 // the store.
-type CacheBlobs struct {
+type LayoutBlobs struct {
 	Dir   string
 	Store *store.Store
 }
 
 // Blob opens one.
-func (c CacheBlobs) Blob(d reference.Digest) (*os.File, error) {
+func (c LayoutBlobs) Blob(d reference.Digest) (*os.File, error) {
 	f, err := os.Open(filepath.Join(c.Dir, "blobs", strings.ReplaceAll(d.String(), ":", "/")))
 	if errors.Is(err, os.ErrNotExist) {
 		return c.Store.Blob(d)

@@ -129,59 +129,98 @@ type dockerManifest struct {
 }
 
 // ExportArchive writes an image as an OCI layout in a tar, which docker load
-// takes, too: index.json and manifest.json stand beside each other.
-func ExportArchive(_ context.Context, st *store.Store, r Result, names []string, w io.Writer) error {
-	a := &archiveWriter{tar: tar.NewWriter(w), store: st}
-	manifestData, err := a.read(r.Image.Manifest.Digest.String())
-	if err != nil {
-		return err
+// takes, too: index.json and manifest.json stand beside each other. Images for several
+// platforms are one index, which docker load knows nothing of.
+func ExportArchive(_ context.Context, st *store.Store, results []Result, names []string, w io.Writer) error {
+	a := &archiveWriter{tar: tar.NewWriter(w), store: st, written: map[string]bool{}}
+	// Some readers give a directory that is not there an owner that they may not give.
+	a.directory("blobs/")
+	a.directory("blobs/sha256/")
+	a.file("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))
+	top := results[0].Image.Manifest
+	if len(results) > 1 {
+		d, index, err := Index(results)
+		if err != nil {
+			return err
+		}
+		top = d
+		a.file(blobName(d.Digest.String()), index)
 	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(manifestData, &m); err != nil {
-		return err
+	var saved []dockerManifest
+	for _, r := range results {
+		m, err := a.image(r.Image.Manifest.Digest.String())
+		if err != nil {
+			return err
+		}
+		m.RepoTags = names
+		saved = append(saved, m)
 	}
+	a.document("index.json", namedIndex(top, names))
+	if len(results) == 1 {
+		a.document("manifest.json", saved)
+	}
+	return errors.Join(a.err, a.tar.Close())
+}
+
+// namedIndex is the index.json of a layout that holds one image or index.
+func namedIndex(top ocispec.Descriptor, names []string) ocispec.Index {
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex}
 	index.SchemaVersion = 2
-	docker := dockerManifest{Config: blobName(m.Config.Digest.String()), RepoTags: names}
 	if len(names) == 0 {
-		index.Manifests = []ocispec.Descriptor{r.Image.Manifest}
+		index.Manifests = []ocispec.Descriptor{top}
 	}
 	for _, name := range names {
-		d := r.Image.Manifest
+		d := top
 		d.Annotations = map[string]string{"io.containerd.image.name": name}
 		if ref, err := reference.Parse(name); err == nil {
 			d.Annotations[ocispec.AnnotationRefName] = ref.Tag
 		}
 		index.Manifests = append(index.Manifests, d)
 	}
-	a.file("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))
-	blobs := append([]ocispec.Descriptor{m.Config}, m.Layers...)
-	written := map[string]bool{}
-	a.blob(r.Image.Manifest.Digest.String(), written)
-	for i, d := range blobs {
-		if i > 0 {
-			docker.Layers = append(docker.Layers, blobName(d.Digest.String()))
-		}
-		a.blob(d.Digest.String(), written)
-	}
-	indexData, err := json.Marshal(index)
-	if err != nil {
-		return err
-	}
-	a.file("index.json", indexData)
-	dockerData, err := json.Marshal([]dockerManifest{docker})
-	if err != nil {
-		return err
-	}
-	a.file("manifest.json", dockerData)
-	return errors.Join(a.err, a.tar.Close())
+	return index
 }
 
 // archiveWriter writes blobs into a tar, and remembers the first failure.
 type archiveWriter struct {
-	tar   *tar.Writer
-	store *store.Store
-	err   error
+	tar     *tar.Writer
+	store   *store.Store
+	written map[string]bool // digests
+	err     error
+}
+
+// image writes a manifest and all that it names.
+func (a *archiveWriter) image(manifest string) (dockerManifest, error) {
+	data, err := a.read(manifest)
+	if err != nil {
+		return dockerManifest{}, err
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return dockerManifest{}, err
+	}
+	a.blob(manifest)
+	a.blob(m.Config.Digest.String())
+	saved := dockerManifest{Config: blobName(m.Config.Digest.String())}
+	for _, l := range m.Layers {
+		saved.Layers = append(saved.Layers, blobName(l.Digest.String()))
+		a.blob(l.Digest.String())
+	}
+	return saved, a.err
+}
+
+func (a *archiveWriter) directory(name string) {
+	if a.err == nil {
+		a.err = a.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755, ModTime: time.Unix(0, 0)})
+	}
+}
+
+func (a *archiveWriter) document(name string, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		a.err = errors.Join(a.err, err)
+		return
+	}
+	a.file(name, data)
 }
 
 func blobName(digest string) string { return "blobs/" + strings.ReplaceAll(digest, ":", "/") }
@@ -213,11 +252,11 @@ func (a *archiveWriter) entry(name string, size int64, r io.Reader) {
 	}
 }
 
-func (a *archiveWriter) blob(digest string, written map[string]bool) {
-	if a.err != nil || written[digest] {
+func (a *archiveWriter) blob(digest string) {
+	if a.err != nil || a.written[digest] {
 		return
 	}
-	written[digest] = true
+	a.written[digest] = true
 	d, err := reference.ParseDigest(digest)
 	if err != nil {
 		a.err = err

@@ -44,7 +44,8 @@ type buildOptions struct {
 	contexts, outputs, noCacheFilter        []string
 	cacheFrom, cacheTo, ulimits             []string
 	file, target, network, progress         string
-	platform, idFile, metadataFile, shm     string
+	idFile, metadataFile, shm               string
+	platforms                               []string
 	pull, noCache, quiet                    bool
 	push, load, check, remove               bool
 	rung                                    string
@@ -68,7 +69,7 @@ func (o *buildOptions) flags() []option {
 		switchFlag(&o.noCache, "no-cache", "", "Do not use cache when building the image"),
 		listFlag(&o.noCacheFilter, "no-cache-filter", "", "Do not cache specified stages"),
 		listFlag(&o.outputs, "output", "o", "Output destination (format: \"type=local,dest=path\")"),
-		textFlag(&o.platform, "platform", "", "Set target platform for build"),
+		listFlag(&o.platforms, "platform", "", "Set target platform for build"),
 		textFlag(&o.progress, "progress", "", "Set type of progress output (\"auto\", \"plain\", \"tty\", \"quiet\", \"rawjson\")"),
 		switchFlag(&o.pull, "pull", "", "Always attempt to pull all referenced images"),
 		switchFlag(&o.push, "push", "", "Shorthand for \"--output=type=registry\""),
@@ -144,7 +145,11 @@ func (o *buildOptions) build(ctx context.Context, c *client, where string, cache
 		return err
 	}
 	b.Report = printer.event
-	outputs, err := o.parseOutputs()
+	platforms, err := o.readPlatforms(c)
+	if err != nil {
+		return err
+	}
+	outputs, err := o.parseOutputs(len(platforms) > 1)
 	if err != nil {
 		return err
 	}
@@ -153,39 +158,47 @@ func (o *buildOptions) build(ctx context.Context, c *client, where string, cache
 	if err != nil {
 		return err
 	}
+	b.Platform = platforms[0]
 	if o.check {
 		return o.runCheck(ctx, c, b)
 	}
 	closeCaches := caches.open(ctx, c, &b)
 	defer closeCaches()
-	result, err := build.Build(ctx, home, b)
+	results, err := buildEach(ctx, home, b, platforms, printer)
 	if err != nil {
 		return err
 	}
 	if o.progress != "quiet" && o.progress != "rawjson" {
-		printer.warnings(result.Warnings)
+		printer.warnings(results[0].Warnings)
 	}
-	if err := o.deliver(ctx, c, home, result, outputs, printer); err != nil {
+	if err := o.deliver(ctx, c, home, results, outputs, printer); err != nil {
 		return err
 	}
-	if err := caches.write(ctx, c, home, result, printer); err != nil {
+	if err := caches.write(ctx, c, home, results, printer); err != nil {
 		return err
 	}
-	return o.finish(c, result)
+	return o.finish(c, results)
 }
 
 // finish writes what was asked for of the result.
-func (o *buildOptions) finish(c *client, r build.Result) error {
-	id := r.Image.ID.String()
+func (o *buildOptions) finish(c *client, results []build.Result) error {
+	id, top := results[0].Image.ID.String(), results[0].Image.Manifest
+	meta := map[string]any{"containerimage.config.digest": id}
+	if len(results) > 1 {
+		var err error
+		if top, _, err = build.Index(results); err != nil {
+			return err
+		}
+		id = top.Digest.String()
+		delete(meta, "containerimage.config.digest")
+	}
 	if o.idFile != "" {
 		if err := os.WriteFile(o.idFile, []byte(id), 0o644); err != nil {
 			return fmt.Errorf("write image ID file: %w", err)
 		}
 	}
 	if o.metadataFile != "" {
-		meta := map[string]any{
-			"containerimage.config.digest": id, "containerimage.digest": r.Image.Manifest.Digest, "containerimage.descriptor": r.Image.Manifest,
-		}
+		meta["containerimage.digest"], meta["containerimage.descriptor"] = top.Digest, top
 		if names := o.familiar(); len(names) > 0 {
 			meta["image.name"] = strings.Join(names, ",")
 		}
@@ -292,17 +305,6 @@ func (o *buildOptions) options(ctx context.Context, c *client, home *container.H
 	}
 	if b.Hosts, err = o.readHosts(); err != nil {
 		return b, err
-	}
-	if o.platform == "" {
-		o.platform = c.variable("DOCKER_DEFAULT_PLATFORM")
-	}
-	if o.platform != "" {
-		if strings.Contains(o.platform, ",") {
-			return b, errors.New("multiple platforms at once are not supported yet")
-		}
-		if b.Platform, err = fetch.ParsePlatform(o.platform); err != nil {
-			return b, err
-		}
 	}
 	b.HostEnv = c.proxies()
 	b.Certificates = c.authorities()

@@ -150,12 +150,16 @@ func (b *buildCache) image(ctx context.Context, c *client) (*fetch.Image, error)
 	return opened.Image, nil
 }
 
-// write exports the steps of a build.
-func (all *buildCaches) write(ctx context.Context, c *client, home *container.Home, r build.Result, p *buildPrinter) error {
+// write exports the steps of builds.
+func (all *buildCaches) write(ctx context.Context, c *client, home *container.Home, results []build.Result, p *buildPrinter) error {
 	for _, to := range all.to {
-		steps := r.Steps
-		if !to.max {
-			steps = r.InImage()
+		var steps []build.CachedStep
+		for _, r := range results {
+			if to.max {
+				steps = append(steps, r.Steps...)
+			} else {
+				steps = append(steps, r.InImage()...)
+			}
 		}
 		err := to.write(ctx, c, home, steps)
 		switch {
@@ -193,6 +197,6 @@ func (b *buildCache) write(ctx context.Context, c *client, home *container.Home,
 		return err
 	}
 	defer repository.Close()
-	_, err = repository.Push(ctx, b.ref, root, build.CacheBlobs{Dir: documents, Store: home.Store}, fetch.PushOptions{})
+	_, err = repository.Push(ctx, b.ref, root, build.LayoutBlobs{Dir: documents, Store: home.Store}, fetch.PushOptions{})
 	return err
 }

@@ -20,8 +20,9 @@ type buildOutput struct {
 }
 
 // parseOutputs reads -o: type=KIND,dest=PATH, or a path alone, which is a
-// directory, or "-" for a tar on standard output.
-func (o *buildOptions) parseOutputs() ([]buildOutput, error) {
+// directory, or "-" for a tar on standard output. Of several platforms not every kind
+// can hold all.
+func (o *buildOptions) parseOutputs(several bool) ([]buildOutput, error) {
 	var outputs []buildOutput
 	for _, spec := range o.outputs {
 		out := buildOutput{}
@@ -72,26 +73,35 @@ func (o *buildOptions) parseOutputs() ([]buildOutput, error) {
 			return nil, errors.New("tag is needed when pushing to registry")
 		}
 	}
+	if several {
+		return outputs, checkSeveral(outputs)
+	}
 	return outputs, nil
 }
 
 // deliver writes the result where it was asked for.
-func (o *buildOptions) deliver(ctx context.Context, c *client, home *container.Home, r build.Result, outputs []buildOutput, p *buildPrinter) error {
+func (o *buildOptions) deliver(ctx context.Context, c *client, home *container.Home, results []build.Result, outputs []buildOutput, p *buildPrinter) error {
 	for _, out := range outputs {
 		var err error
 		switch out.kind {
 		case "local":
-			err = build.ExportDir(ctx, home.Store, r, out.dest)
+			for _, r := range results {
+				err = errors.Join(err, build.ExportDir(ctx, home.Store, r, localDest(out.dest, r, len(results) > 1)))
+			}
 		case "tar":
-			err = o.toFile(c, out.dest, func(f *os.File) error { return build.ExportTar(ctx, home.Store, r, f) })
+			err = o.toFile(c, out.dest, func(f *os.File) error { return build.ExportTar(ctx, home.Store, results[0], f) })
 		case "oci", "docker":
 			if out.kind == "docker" && out.dest == "" {
 				continue // it is in the store
 			}
-			err = o.toFile(c, out.dest, func(f *os.File) error { return build.ExportArchive(ctx, home.Store, r, o.familiar(), f) })
+			err = o.toFile(c, out.dest, func(f *os.File) error { return build.ExportArchive(ctx, home.Store, results, o.familiar(), f) })
 		case "registry":
 			for _, tag := range o.tags {
-				err = errors.Join(err, (&pushOptions{quiet: true}).push(ctx, c, tag))
+				if len(results) > 1 {
+					err = errors.Join(err, pushIndex(ctx, c, home, results, tag))
+				} else {
+					err = errors.Join(err, (&pushOptions{quiet: true}).push(ctx, c, tag))
+				}
 			}
 		}
 		if err != nil {

@@ -26,7 +26,9 @@ type buildPrinter struct {
 	height int
 	steps  map[int]*shownStep
 	order  []*shownStep
-	last   int // the step that the last plain line was about
+	last   int    // the step that the last plain line was about
+	before int    // steps of builds for other platforms
+	prefix string // the platform, where there are several
 	failed *shownStep
 	drawn  int
 	start  time.Time
@@ -104,9 +106,20 @@ func (p *buildPrinter) close() {
 	p.draw(true)
 }
 
+// begin says which platform the next build is for; its steps are counted on.
+func (p *buildPrinter) begin(platform string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.before, p.prefix = len(p.steps), platform
+}
+
 func (p *buildPrinter) event(e build.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	e.Step += p.before
+	if rest, ok := strings.CutPrefix(e.Name, "["); ok && p.prefix != "" && !strings.HasPrefix(rest, "internal]") {
+		e.Name = "[" + p.prefix + " " + rest
+	}
 	s := p.steps[e.Step]
 	if s == nil {
 		s = &shownStep{number: e.Step, name: e.Name, started: e.Time}
