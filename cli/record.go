@@ -144,6 +144,7 @@ func (h *hostConfigRecord) bounds(c *container.Config) {
 	h.Annotations, h.Sysctls, h.GroupAdd = c.Annotations, p.Sysctls, p.GroupAdd
 	h.CapAdd, h.CapDrop, h.Privileged, h.SecurityOpt = p.CapAdd, p.CapDrop, p.Privileged, p.Options
 	h.CgroupnsMode, h.IpcMode, h.UTSMode = "private", cmp.Or(p.IPC, container.IPCPrivate), ""
+	h.PidMode = p.PID
 	if p.HostUTS {
 		h.UTSMode = "host"
 	}

@@ -45,7 +45,7 @@ func (f *resourceFlags) options() []option {
 		{name: "memory-reservation", kind: "bytes", usage: "Memory soft limit", value: (*byteSize)(&l.MemoryReservation)},
 		{name: "memory-swap", kind: "bytes", usage: "Swap limit equal to memory plus swap: '-1' to enable unlimited swap", value: (*byteSize)(&l.MemorySwap)},
 		numberFlag(&l.OOMScoreAdj, "oom-score-adj", "", "Tune host's OOM preferences (-1000 to 1000)"),
-		textFlag(&f.pid, "pid", "", "PID namespace to use"),
+		textFlag(&f.pid, "pid", "", `PID namespace to use ("private", "container:NAME")`),
 		{name: "pids-limit", kind: "int", usage: "Tune container pids limit (set -1 for unlimited)", value: (*integer)(&l.Pids)},
 		switchFlag(&p.Privileged, "privileged", "", "Give all privileges that you have yourself to this container"),
 		listFlag(&p.Options, "security-opt", "", "Security Options"),
@@ -205,7 +205,7 @@ func (f *resourceFlags) readNamespaces(o *container.Options) error {
 	case "host":
 		return namespaceError("pid", f.pid, "a container without a pid namespace of its own could leave processes behind")
 	default:
-		return namespaceError("pid", f.pid, "the other container's namespace belongs to its own user namespace")
+		p.PID = f.pid
 	}
 	switch f.cgroupns {
 	case "", "private":

@@ -252,7 +252,7 @@ func (h *Home) configure(b Base, o Options) (*Config, error) {
 		return nil, err
 	}
 	c.Limits, c.Privileges, c.Annotations = o.Limits, o.Privileges, o.Annotations
-	if err = h.shareIPC(c); err != nil {
+	if err = errors.Join(h.shareIPC(c), h.sharePID(c)); err != nil {
 		return nil, err
 	}
 	if err = c.Privileges.check(c); err != nil {

@@ -40,6 +40,7 @@ type hello struct {
 	Health     bool          `json:"health,omitempty"` // there is a health check in the record
 	Restart    RestartPolicy `json:"restart,omitzero"`
 	StopSignal int           `json:"stopSignal"`
+	SharesPIDs bool          `json:"sharesPIDs,omitempty"` // with another container, see shared_pid.go
 	Memory     int64         `json:"memory,omitempty"`     // bytes that the container may hold; 0: any
 	MemorySwap int64         `json:"memorySwap,omitempty"` // and with what of it is swapped out; not positive: any
 	// Attributes are those of the container's events.

@@ -85,8 +85,8 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 		m.wire = newWire(h.Home, *h.Network, wired)
 	}
 	unix.CloseOnExec(programFD)
-	p := newProgram(firstChild, programFD, channel, h.TTY)
-	p.supervision = h.Emulation.supervise()
+	p := newProgram(h.firstPID(), programFD, channel, h.TTY)
+	p.supervision = h.newSupervision()
 	m.program, m.running = p, true
 	// Without its record the container could be taken for dead and removed while
 	// it runs, and without its socket not be reached: so the program does not
@@ -162,6 +162,7 @@ func (m *monitor) attend(ctx context.Context, p *program) int {
 	m.running, m.paused = false, false
 	m.notify()
 	m.mu.Unlock()
+	m.clearMembers(p)
 	p.finish()
 	if err := p.supervision.finish(ctx, !m.AutoRemove); err != nil {
 		_ = m.setState(func(s *State) { s.Error = err.Error() })

@@ -22,26 +22,31 @@ type supervision struct {
 	stopKeep   context.CancelFunc
 }
 
-// supervise gets ready for the listener of the container's program while that is
+// newSupervision gets ready for the listener of the container's program while that is
 // still being started. It is nil where nothing is emulated.
-func (e *emulation) supervise() *supervision {
+func (h *hello) newSupervision() *supervision {
+	e := h.Emulation
 	if e == nil || !e.Mode.Listens() {
 		return nil
+	}
+	procfs := fakeroot.OpenProcfs
+	if h.SharesPIDs {
+		procfs = func() (*os.File, error) { return os.Open("/proc") } // this monitor is in the host's pid namespace
 	}
 	s := &supervision{emulation: e, ready: make(chan struct{})}
 	go func() {
 		defer close(s.ready)
-		s.err = s.prepare()
+		s.err = s.prepare(procfs)
 	}()
 	return s
 }
 
-func (s *supervision) prepare() error {
+func (s *supervision) prepare(procfs func() (*os.File, error)) error {
 	options, err := s.emulation.options()
 	if err != nil {
 		return err
 	}
-	if s.procfs, err = fakeroot.OpenProcfs(); err != nil {
+	if s.procfs, err = procfs(); err != nil {
 		return err
 	}
 	if s.supervisor, err = fakeroot.New(options); err != nil {

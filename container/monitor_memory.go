@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,11 +22,11 @@ const memoryInterval = 50 * time.Millisecond
 // watchMemory ends a container that holds more memory than its limit, where no
 // control group does: as the kernel would, without a word to the program.
 func (m *monitor) watchMemory(ctx context.Context, p *program) {
-	dir, err := ownProc()
+	look, err := m.lookAtMemory(p)
 	if err != nil {
 		return // inspect says that the limit is approximate
 	}
-	defer dir.Close()
+	defer look.close()
 	tick := time.NewTicker(memoryInterval)
 	defer tick.Stop()
 	for {
@@ -36,7 +37,7 @@ func (m *monitor) watchMemory(ctx context.Context, p *program) {
 		case <-ctx.Done():
 			return
 		}
-		held, swapped := memoryUse(slot(int(dir.Fd())), m.MemorySwap > 0)
+		held, swapped := memoryUse(look.dir, look.names(), m.MemorySwap > 0)
 		if held <= m.Memory && (m.MemorySwap <= 0 || held+swapped <= m.MemorySwap) {
 			continue
 		}
@@ -47,19 +48,41 @@ func (m *monitor) watchMemory(ctx context.Context, p *program) {
 	}
 }
 
-// memoryUse adds up what the processes below dir, a procfs, hold in memory that
-// is theirs, without files that others could have mapped, too; and what of them
-// is swapped out, if that is wanted.
-func memoryUse(dir string, withSwap bool) (held, swapped int64) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return 0, 0
-	}
-	for _, e := range entries {
-		if e.Name()[0] < '0' || e.Name()[0] > '9' || e.Name() == "1" { // 1 is the monitor
-			continue
+// memoryLook is where the processes of a container are found, and which they are.
+type memoryLook struct {
+	dir   string // a procfs
+	names func() []string
+	close func()
+}
+
+// lookAtMemory finds the program's processes in a procfs of this monitor's pid
+// namespace, in which only the container is; or, where that is another's, in the host's.
+func (m *monitor) lookAtMemory(p *program) (memoryLook, error) {
+	if m.SharesPIDs {
+		members := func() []string {
+			list, _ := membersOf(p.mounts())
+			return list
 		}
-		data, err := readFile(filepath.Join(dir, e.Name(), "statm"))
+		return memoryLook{"/proc", members, func() {}}, nil
+	}
+	f, err := ownProc()
+	if err != nil {
+		return memoryLook{}, err
+	}
+	dir := slot(int(f.Fd()))
+	all := func() []string {
+		list, _ := processNames(dir)
+		return slices.DeleteFunc(list, func(name string) bool { return name == "1" }) // that is the monitor
+	}
+	return memoryLook{dir, all, func() { f.Close() }}, nil
+}
+
+// memoryUse adds up what the processes of these names below dir, a procfs, hold in
+// memory that is theirs, without files that others could have mapped, too; and what
+// of them is swapped out, if that is wanted.
+func memoryUse(dir string, names []string, withSwap bool) (held, swapped int64) {
+	for _, name := range names {
+		data, err := readFile(filepath.Join(dir, name, "statm"))
 		if err != nil {
 			continue
 		}
@@ -71,7 +94,7 @@ func memoryUse(dir string, withSwap bool) (held, swapped int64) {
 		shared, _ := strconv.ParseInt(f[2], 10, 64)
 		held += (resident - shared) * int64(os.Getpagesize())
 		if withSwap {
-			status, _ := readFile(filepath.Join(dir, e.Name(), "status"))
+			status, _ := readFile(filepath.Join(dir, name, "status"))
 			swapped += int64(numberIn(status, "VmSwap:")) << 10
 		}
 	}

@@ -94,7 +94,7 @@ func (m *monitor) again(ctx context.Context, status int) *program {
 	for {
 		m.mu.Lock()
 		tries, ran := m.state.Restarts, time.Since(m.state.StartedAt)
-		over := m.stopped || !m.Restart.again(status, tries)
+		over := m.stopped || m.SharesPIDs || !m.Restart.again(status, tries)
 		changed := m.changed
 		m.mu.Unlock()
 		if over {
@@ -194,7 +194,7 @@ func (m *monitor) adoptProgram(ctx context.Context, config *Config, process *use
 		return nil, os.NewSyscallError("pidfd_open", err)
 	}
 	p := newProgram(process.PID, pidfd, channel, m.TTY)
-	p.supervision = m.Emulation.supervise()
+	p.supervision = m.newSupervision()
 	p.take(pipes.stdin, pipes.stdout, pipes.stderr)
 	m.mu.Lock()
 	m.program, m.running = p, true

@@ -251,10 +251,7 @@ func (m *monitor) stop(ctx context.Context, s unix.Signal, grace int) error {
 	return nil
 }
 
-// pause stops every process of the container, or lets them go on. Sent by pid 1
-// of the outer pid namespace, a signal to -1 reaches all processes in that and
-// in those below it but its sender's own, in one step as seen from fork(2)
-// (kill(2), pid_namespaces(7)).
+// pause stops every process of the container, or lets them go on.
 func (m *monitor) pause(on bool) error {
 	s, status, event := unix.SIGCONT, Running, "unpause"
 	if on {
@@ -264,7 +261,7 @@ func (m *monitor) pause(on bool) error {
 	running, as := m.running, m.paused == on
 	var err error
 	if running && !as {
-		if err = unix.Kill(-1, s); err == nil {
+		if err = m.signalAll(m.program, s); err == nil {
 			m.paused, m.state.Status = on, status
 			err = saveState(m.dir, m.state)
 		}

@@ -30,6 +30,7 @@ type Privileges struct {
 	// IPC is whose shared memory and message queues it has: one of the IPC modes, or
 	// container:ID.
 	IPC string `json:"ipc,omitempty"`
+	PID string `json:"pid,omitempty"` // whose processes it has: its own when empty, or container:ID
 	// HostUTS and HostCgroup share the host's namespaces of these kinds.
 	HostUTS    bool              `json:"hostUTS,omitempty"`
 	HostCgroup bool              `json:"hostCgroup,omitempty"`

@@ -47,7 +47,11 @@ func (c *Container) Processes() ([]Process, error) {
 	if c.State.PID == 0 {
 		return nil, nil
 	}
-	own, err := os.Readlink(pidPath(c.visible(), "ns/pid"))
+	namespace := "ns/pid"
+	if c.Config.pidsOfWhom() != "" {
+		namespace = "ns/mnt" // others are in the pid namespace, too
+	}
+	own, err := os.Readlink(pidPath(c.visible(), namespace))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil // it has just ended
@@ -62,10 +66,10 @@ func (c *Container) Processes() ([]Process, error) {
 	var list []Process
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
+		if err != nil || pid == c.State.Monitor.PID {
 			continue
 		}
-		if ns, err := os.Readlink(pidPath(pid, "ns/pid")); pid != c.State.PID && (err != nil || ns != own) {
+		if ns, err := os.Readlink(pidPath(pid, namespace)); pid != c.State.PID && (err != nil || ns != own) {
 			continue
 		}
 		p, err := readProcess(pid, boot)

@@ -35,10 +35,11 @@ type start struct {
 
 // descriptors are those that a start program is born with, all of 20 or more.
 type descriptors struct {
-	channel    int    // where the monitor receives what the program sends,
-	programEnd int    // and where the program sends it;
-	null       int    // /dev/null,
-	stdio      [3]int // and the program's own three, unused with a terminal
+	channel     int    // where the monitor receives what the program sends,
+	programEnd  int    // and where the program sends it;
+	null        int    // /dev/null,
+	stdio       [3]int // and the program's own three, unused with a terminal
+	channelCopy int    // of channel, of any number; 0: the death of the monitor is this program's
 }
 
 // execution is a program to execute in a container: the container's own, or
@@ -71,6 +72,7 @@ const (
 	slotTarget = 200
 	slotDev    = 201
 	slotLower  = 202
+	slotOther  = 203
 )
 
 func slot(n int) string { return "/proc/self/fd/" + strconv.Itoa(n) }
@@ -81,13 +83,10 @@ func slot(n int) string { return "/proc/self/fd/" + strconv.Itoa(n) }
 // Runs in: new user, pid and mount namespaces, with all capabilities there.
 func (s *start) monitorProgram() *userns.Prog {
 	p := &userns.Prog{}
-	pidfd := new(int32)
-	held := p.Reg()
 	// A session of its own: ctrl-c in the client's terminal must reach neither
 	// the monitor nor, a second time, the program.
 	p.Call("start session", unix.SYS_SETSID)
-	p.Fork("clone container", unix.CLONE_NEWPID|unix.CLONE_PIDFD, pidfd, s.containerProgram())
-	p.Load(held, pidfd)
+	held := s.forkContainer(p)
 	// The start directory of a container must not be held busy by its monitor.
 	p.Call("change directory to /", unix.SYS_CHDIR, "/")
 	for fd := range 3 {
@@ -96,6 +95,17 @@ func (s *start) monitorProgram() *userns.Prog {
 	p.ResetSignals()
 	p.Execve(monitorRole, s.config.ID, []string{}, s.control, s.channel, held)
 	return p
+}
+
+// forkContainer forks what becomes the container, and returns its pidfd.
+func (s *start) forkContainer(p *userns.Prog) any {
+	if s.others.pid != 0 {
+		return s.forkAmongOthers(p)
+	}
+	pidfd, held := new(int32), p.Reg()
+	p.Fork("clone container", unix.CLONE_NEWPID|unix.CLONE_PIDFD, pidfd, s.containerProgram())
+	p.Load(held, pidfd)
+	return held
 }
 
 // containerProgram is the start of the container: it makes the namespaces and
@@ -186,6 +196,9 @@ func (s *start) containerProgram() *userns.Prog {
 func (r *recipe) awaitMonitor() {
 	// As long as a copy of the monitor's end is open here, its death is not seen.
 	r.Call("close monitor's end", unix.SYS_CLOSE, r.channel)
+	if r.channelCopy != 0 {
+		r.Call("close copy of monitor's end", unix.SYS_CLOSE, r.channelCopy)
+	}
 	r.Call("wait for monitor", unix.SYS_READ, r.programEnd, make([]byte, 64), 64).NonZero()
 }
 
@@ -243,6 +256,7 @@ func (r *recipe) forkProgram() {
 	r.Call("hide memory", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	child := r.forkTold(program.Prog)
 	r.setCapabilities(1 << unix.CAP_KILL)
+	r.dieWithMonitor()
 	r.Call("close descriptors", unix.SYS_CLOSE_RANGE, 0, uintptr(^uint32(0)), 0)
 	r.Reap(child)
 }

@@ -124,6 +124,7 @@ func (r *recipe) execute() {
 	r.CloseFrom(3)
 	r.emulateRoot()
 	if !r.run.beside {
+		r.dieWithMonitor()
 		r.awaitMonitor()
 	}
 	if r.filterLast() {

@@ -42,7 +42,7 @@ func (c *Container) Update(ctx context.Context, change func(*Config) error) erro
 		return err
 	}
 	defer lock.release()
-	err = change(&c.Config)
+	err = errors.Join(change(&c.Config), c.Config.checkRestart())
 	if err == nil {
 		err = c.rewrite(ctx)
 	}

@@ -139,6 +139,9 @@ func (c *Container) clone(ctx context.Context, l *link, s *attachment, caught <-
 	st.share(net.shared)
 	st.forStep(c.step)
 	st.size, st.control, st.descriptors = s.size(), high.other(0), high.descriptors()
+	if net.shared != nil {
+		st.channelCopy = int(channel.File().Fd())
+	}
 	if st.emulation, err = newEmulation(&c.Config, c.home.Features, c.dir); err != nil {
 		return nil, err
 	}
@@ -180,6 +183,7 @@ func (c *Container) greeting(s *attachment, p *pipes) (greeting, error) {
 		TTY: c.Config.TTY, AutoRemove: c.Config.AutoRemove, Tied: c.Config.Step || c.Config.AutoRemove && (s.Output || s.Input || s.Errors),
 		Refused: c.Config.Refused, Log: c.Config.Log, Restart: c.Config.Restart, Health: c.Config.Health.isOn(),
 	}}
+	g.hello.SharesPIDs = c.Config.pidsOfWhom() != ""
 	if c.Config.AutoRemove {
 		g.hello.Volumes = anonymous(c.Config.Mounts)
 	}

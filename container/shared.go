@@ -16,7 +16,8 @@ import (
 )
 
 // shared is what a container that is started has of others that run: their
-// network (--network container:NAME), their shared memory and message queues (--ipc).
+// network (--network container:NAME), their shared memory and message queues (--ipc),
+// their processes (--pid).
 //
 // The kernel lets nobody into a namespace but with privileges in the user
 // namespace that owns it, which is the other container's. So the whole container,
@@ -27,16 +28,17 @@ type shared struct {
 	user  *os.File   // the user namespace that owns them
 	net   *os.File   // the pidfd of the other's pid 1, which names the namespace; or nil
 	ipc   *os.File   // the same
+	pid   *os.File   // the same
 	files []hostFile // of a network
 }
 
 // others are containers whose namespaces a program enters, by pidfds of 20 or
 // more; 0: none.
-type others struct{ net, ipc int }
+type others struct{ net, ipc, pid int }
 
 // shares are the IDs of the containers that this one needs to run.
 func (c *Config) shares() []string {
-	ids := []string{c.networkOfWhom(), c.ipcOfWhom()}
+	ids := []string{c.networkOfWhom(), c.ipcOfWhom(), c.pidsOfWhom()}
 	return slices.DeleteFunc(ids, func(id string) bool { return id == "" })
 }
 
@@ -113,13 +115,19 @@ func (h *Home) openShared(ctx context.Context, c *Config) (_ *shared, err error)
 		}
 		s.files = hostFiles(&other.Config, &other.State.Network)
 	}
-	if id := c.ipcOfWhom(); id != "" {
-		other, err := s.open(ctx, h, id, &s.ipc)
-		if err == nil && s.ipc == nil {
+	for _, n := range []struct {
+		id, name string
+		into     **os.File
+	}{{c.ipcOfWhom(), "IPC", &s.ipc}, {c.pidsOfWhom(), "PID", &s.pid}} {
+		if n.id == "" {
+			continue
+		}
+		other, err := s.open(ctx, h, n.id, n.into)
+		if err == nil && *n.into == nil {
 			err = &ConflictError{fmt.Sprintf("container %s is not running", other.Config.Name), startFirst(other)}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("join IPC namespace: %w", err)
+			return nil, fmt.Errorf("join %s namespace: %w", n.name, err)
 		}
 	}
 	return s, nil
@@ -168,7 +176,7 @@ func (s *shared) close() {
 	if s == nil {
 		return
 	}
-	for _, f := range []*os.File{s.user, s.net, s.ipc} {
+	for _, f := range []*os.File{s.user, s.net, s.ipc, s.pid} {
 		if f != nil {
 			f.Close()
 		}
@@ -186,14 +194,20 @@ func (s *start) share(with *shared) {
 	if with.ipc != nil {
 		s.others.ipc = int(with.ipc.Fd())
 	}
+	if with.pid != nil {
+		s.others.pid = int(with.pid.Fd())
+	}
 }
 
 // startMonitor clones the monitor: in a user namespace of its own, or in that of
 // the containers whose namespaces it shares.
 func (s *shared) startMonitor(ctx context.Context, r userns.Rung, p *userns.Prog) (*userns.Process, error) {
-	const namespaces = unix.CLONE_NEWPID | unix.CLONE_NEWNS
+	namespaces := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNS)
 	if s == nil {
 		return userns.Start(ctx, r, namespaces, p)
+	}
+	if s.pid != nil {
+		namespaces = unix.CLONE_NEWNS // whose parent is in another pid namespace cannot be in one of its own
 	}
 	return userns.StartIn(ctx, r, int(s.user.Fd()), namespaces, p)
 }
@@ -204,10 +218,11 @@ const (
 	enterNetwork = "enter network of the other container"
 	enterIPC     = "enter IPC namespace of the other container"
 	enterMounts  = "enter mounts of the other container"
+	enterPIDs    = "enter pid namespace of the other container"
 )
 
 func entersOther(step string) bool {
-	return slices.Contains([]string{enterNetwork, enterIPC, enterMounts}, step)
+	return slices.Contains([]string{enterNetwork, enterIPC, enterMounts, enterPIDs}, step)
 }
 
 // joinOthers enters what is shared with other containers.
