@@ -74,7 +74,7 @@ func serveDatagrams(network, address, name string, once bool) error {
 	}
 }
 
-// dial says a word to a server at "tcp ADDRESS" or "udp ADDRESS" and prints what
+// dial says a word to a server at "tcp ADDRESS", "unix PATH" or "udp ADDRESS" and prints what
 // that answers.
 func dial(args []string) error {
 	if len(args) != 3 {
@@ -91,8 +91,8 @@ func dial(args []string) error {
 	if _, err := io.WriteString(c, args[2]); err != nil {
 		return err
 	}
-	if t, ok := c.(*net.TCPConn); ok {
-		t.CloseWrite()
+	if stream, ok := c.(interface{ CloseWrite() error }); ok {
+		stream.CloseWrite()
 		_, err = io.Copy(os.Stdout, c)
 		return err
 	}
