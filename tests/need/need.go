@@ -24,6 +24,7 @@ const (
 	Fuse     = "fuse"     // /dev/fuse
 	Compat   = "compat"   // system calls of 32-bit programs, on amd64
 	Peers    = "peers"    // other container programs, to compare with
+	Crun     = "crun"     // podman can run containers here
 )
 
 // word is one need: its probe runs once.
@@ -44,6 +45,7 @@ var words = []word{
 	{Fuse, sync.OnceValue(probeFuse)},
 	{Compat, sync.OnceValue(probeCompat)},
 	{Peers, sync.OnceValue(probePeers)},
+	{Crun, sync.OnceValue(probeCrun)},
 }
 
 // Words lists the words.

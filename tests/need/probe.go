@@ -166,6 +166,20 @@ func probeRegistry() error { return onPath("docker-registry") }
 
 func probePeers() error { return onPath("skopeo", "bwrap", "podman", "gpg") }
 
+// probeCrun wants no second hierarchy of control groups beside the first: crun refuses
+// machines that have both.
+func probeCrun() error {
+	const unified = "/sys/fs/cgroup/unified"
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	if strings.Contains(string(mounts), " "+unified+" ") {
+		return fmt.Errorf("%s is mounted beside version 1", unified)
+	}
+	return onPath("podman", "crun")
+}
+
 func onPath(programs ...string) error {
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
