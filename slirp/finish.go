@@ -4,6 +4,7 @@ package slirp
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,34 +12,33 @@ import (
 // they ended. Their kernel sends on after them, for as long as somebody takes it;
 // whoever takes the engine away before that cuts their last words off. It gives up
 // when nothing has moved for the time of silence, and with ctx.
-//
-// Connections to the container's own loopback (DialGuest) are not waited for.
 func (n *Network) Finish(ctx context.Context, silence time.Duration) error {
 	for _, l := range n.loops {
 		done := make(chan struct{})
 		if l.post(func() { l.finishing = done }) {
-			if err := l.awaitFinish(ctx, silence, done); err != nil {
+			if err := n.awaitFinish(ctx, silence, &l.moved, done); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	return n.awaitFinish(ctx, silence, &n.carried.moved, n.carried.silence())
 }
 
-func (l *loop) awaitFinish(ctx context.Context, silence time.Duration, done <-chan struct{}) error {
+// awaitFinish waits for done as long as moved changes.
+func (n *Network) awaitFinish(ctx context.Context, silence time.Duration, moved *atomic.Uint64, done <-chan struct{}) error {
 	patience := time.NewTimer(silence)
 	defer patience.Stop()
-	last := l.moved.Load()
+	last := moved.Load()
 	for {
 		select {
 		case <-done:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-l.n.ctx.Done():
+		case <-n.ctx.Done():
 			return errClosed
 		case <-patience.C:
-			now := l.moved.Load()
+			now := moved.Load()
 			if now == last {
 				return context.DeadlineExceeded
 			}

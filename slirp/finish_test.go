@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -68,6 +69,69 @@ func TestFinish(t *testing.T) {
 			if n := <-read; n != size {
 				t.Errorf("%d bytes came, of %d", n, size)
 			}
+		}
+	}
+}
+
+// TestFinishInside has a server on the container's loopback say more than its client takes
+// at once, and end.
+func TestFinishInside(t *testing.T) {
+	const size = 24 << 20
+	for _, reads := range []bool{true, false} {
+		inside, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer inside.Close()
+		g := startGuest(t, guestSetup{}, func(c *Config) {
+			c.DialGuest = func(context.Context, string, uint16) (*os.File, error) {
+				c, err := net.Dial("tcp4", inside.Addr().String())
+				if err != nil {
+					return nil, err
+				}
+				defer c.Close()
+				return c.(*net.TCPConn).File()
+			}
+		})
+		l := publish(t, g, Port{Proto: TCP, Host: netip.MustParseAddrPort("127.0.0.1:0"), Guest: 9090})
+		client, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		server, err := inside.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(server, stream(1, size))
+			server.Close()
+			said <- err
+		}()
+		if !reads {
+			if err := g.network.Finish(context.Background(), 300*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("finished with %v although nobody reads", err)
+			}
+			server.Close()
+			<-said
+			continue
+		}
+		read := make(chan int64, 1)
+		go func() {
+			n, _ := io.Copy(io.Discard, client)
+			read <- n
+			client.Close()
+		}()
+		if err := <-said; err != nil {
+			t.Fatal(err)
+		}
+		if err := g.network.Finish(context.Background(), time.Minute); err != nil {
+			t.Error(err)
+		}
+		g.network.Close()
+		if n := <-read; n != size {
+			t.Errorf("%d bytes came, of %d", n, size)
 		}
 	}
 }

@@ -42,6 +42,7 @@ type Network struct {
 	noPing     sync.Once
 	queries    chan struct{}
 	beyond     atomic.Int64 // connections that DialGuest carries
+	carried    carried
 	turn       atomic.Uint32
 
 	mutex  sync.Mutex
