@@ -218,9 +218,10 @@ func (m *monitor) end(ctx context.Context, status int) error {
 	if m.own.restore() {
 		_ = m.setState(func(s *State) { s.Error = lentError })
 	}
-	m.wire.close(ctx)
+	ended := m.current()
+	m.wire.close(ctx, ended)
 	// Nobody waits for that but a next start.
-	defer m.wire.finish(ctx)
+	defer m.wire.finish(ctx, ended)
 	last := report{Status: status, Refused: m.output.refused()}
 	m.mu.Lock()
 	stopping := m.stopping

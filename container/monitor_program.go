@@ -41,6 +41,7 @@ type program struct {
 	master   *os.File      // of its terminal
 	pumps    sync.WaitGroup
 	receiver sync.WaitGroup
+	network  sync.WaitGroup // the start of its engine; nobody adds to it after receiver
 
 	mu   sync.Mutex
 	held map[string]*os.File // namespaces: "mnt" and "net"
@@ -112,7 +113,7 @@ func (p *program) receive(ctx context.Context, m *monitor) {
 			p.setTerminal(files[0], m.output)
 		case sentDevice:
 			// The program's execve waits for what comes after this, and not for an engine.
-			m.wire.starting.Go(func() { m.startNetwork(ctx, p, files) })
+			p.network.Go(func() { m.startNetwork(ctx, p, files) })
 		case doListener:
 			m.supervise(ctx, p, fakeroot.Listener{File: files[0], User: m.Emulation.user()})
 		default:
@@ -123,6 +124,12 @@ func (p *program) receive(ctx context.Context, m *monitor) {
 	}
 	p.setTerminal(nil, nil)
 	p.channel.Close()
+}
+
+// awaitNetwork waits until the program has its network, or will never have one.
+func (p *program) awaitNetwork() {
+	p.receiver.Wait()
+	p.network.Wait()
 }
 
 // setTerminal makes the terminal known, or that there is none.

@@ -108,7 +108,7 @@ func (m *monitor) again(ctx context.Context, status int) *program {
 		if err != nil {
 			return nil
 		}
-		m.wire.finish(ctx)
+		m.wire.finish(ctx, m.current())
 		m.wire.stop()
 		m.current().release()
 		for waiting := true; waiting; {
@@ -128,8 +128,11 @@ func (m *monitor) again(ctx context.Context, status int) *program {
 			}
 		}
 		p, err := m.startAgain(ctx)
-		if err == nil {
+		switch {
+		case err == nil:
 			return p
+		case errors.Is(err, errStopped):
+			return nil
 		}
 		status = statusFailed
 		_ = m.setState(func(s *State) { s.Error = err.Error() })
@@ -185,7 +188,12 @@ func (m *monitor) startAgain(ctx context.Context) (*program, error) {
 	return m.adoptProgram(ctx, config, process, ours, pipes)
 }
 
-// adoptProgram writes down that the program runs and lets it.
+// errStopped says that the user has stopped the container while its program was
+// about to be started again.
+var errStopped = errors.New("it was stopped")
+
+// adoptProgram writes down that the program runs and lets it, unless the container
+// was stopped meanwhile: who did that found no program to send a signal to.
 func (m *monitor) adoptProgram(ctx context.Context, config *Config, process *userns.Process, channel *userns.Conn, pipes *pipes) (*program, error) {
 	pidfd, err := unix.PidfdOpen(process.PID, 0)
 	if err != nil {
@@ -194,12 +202,20 @@ func (m *monitor) adoptProgram(ctx context.Context, config *Config, process *use
 		return nil, os.NewSyscallError("pidfd_open", err)
 	}
 	p := newProgram(process.PID, pidfd, channel, m.TTY)
-	p.supervision = m.newSupervision()
-	p.take(pipes.stdin, pipes.stdout, pipes.stderr)
 	m.mu.Lock()
-	m.program, m.running = p, true
-	m.state.Restarts++
+	stopped := m.stopped
+	if !stopped {
+		p.supervision = m.newSupervision()
+		p.take(pipes.stdin, pipes.stdout, pipes.stderr)
+		m.program, m.running = p, true
+		m.state.Restarts++
+	}
 	m.mu.Unlock()
+	if stopped {
+		process.Kill()
+		process.Wait()
+		return nil, errStopped
+	}
 	err = errors.Join(m.recordStart(p), channel.Send(struct{}{}))
 	// The execve waits for who answers its system calls, so they begin before it.
 	m.begin(ctx, p)

@@ -139,6 +139,8 @@ func (m *monitor) connect(ctx context.Context, r request, given map[string]*os.F
 		return errors.New("connect: no endpoint came")
 	}
 	delete(given, fileEnd)
+	// The program runs before its engine does, and may have told somebody so.
+	m.current().awaitNetwork()
 	if err := m.wire.connect(ctx, *r.Place, f); err != nil {
 		f.Close()
 		return err
@@ -147,6 +149,7 @@ func (m *monitor) connect(ctx context.Context, r request, given map[string]*os.F
 }
 
 func (m *monitor) disconnect(ctx context.Context, r request) error {
+	m.current().awaitNetwork()
 	if err := m.wire.disconnect(ctx, r.Name); err != nil {
 		return err
 	}

@@ -30,8 +30,6 @@ type wire struct {
 	beside  *netSwitch
 	capture *captureFile
 
-	starting sync.WaitGroup // engines that are being started
-
 	mu     sync.Mutex // of what follows
 	state  NetworkState
 	engine *slirp.Network
@@ -213,10 +211,9 @@ func (w *wire) publish(engine *slirp.Network) error {
 	return failed
 }
 
-// stop ends the engine of a program that has ended. What it wrote down is in the
-// files when it returns.
+// stop ends the engine of a program that has ended, and is finished with. What it
+// wrote down is in the files when it returns.
 func (w *wire) stop() {
-	w.starting.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.engine != nil {
@@ -233,11 +230,11 @@ const (
 	silence   = 5 * time.Second
 )
 
-// finish waits until the host has what the program sent before it ended, which its
+// finish waits until the host has what a program sent before it ended, which its
 // kernel is still about. What cannot be sent is cut off so that the other side sees
 // that.
-func (w *wire) finish(ctx context.Context) {
-	w.starting.Wait()
+func (w *wire) finish(ctx context.Context, p *program) {
+	p.awaitNetwork()
 	w.mu.Lock()
 	engine := w.engine
 	w.mu.Unlock()
@@ -254,9 +251,9 @@ func (w *wire) finish(ctx context.Context) {
 // close ends the network with the container, but for the engine: the end of this
 // process takes that apart faster than it does itself. It is waited for here only
 // where it has something to write.
-func (w *wire) close(ctx context.Context) {
+func (w *wire) close(ctx context.Context, p *program) {
 	if w.files[fileFlowLog] != nil || w.capture != nil {
-		w.finish(ctx)
+		w.finish(ctx, p)
 		w.stop()
 	}
 	w.beside.close()
