@@ -37,7 +37,7 @@ func (s *suite) Run() int {
 	if err != nil {
 		return fail(err)
 	}
-	defer os.RemoveAll(dir)
+	defer removeTree(dir)
 	// A container outlives its client. As the one who adopts orphans, this
 	// process finds whatever its tests have left: leaks asks who its
 	// descendants are.
@@ -71,6 +71,9 @@ func (s *suite) Run() int {
 		return fail(err)
 	}
 	os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	// testscript removes its own directory after the last of all scripts, and so not
+	// when only some were asked for.
+	os.Setenv("GOTMPDIR", dir)
 	for _, name := range []string{"SBX_HOME", "SBX_RUNG", "XDG_DATA_HOME", "XDG_CONFIG_HOME"} {
 		os.Unsetenv(name)
 	}

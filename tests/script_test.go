@@ -83,7 +83,7 @@ func scripts(dir, rung string) testscript.Params {
 				}
 			}
 			env.Values[runner{}] = env.T()
-			env.Defer(func() { removeTree(work) })
+			env.Defer(func() { endScript(env, work) })
 			return nil
 		},
 		Condition: func(word string) (bool, error) {
