@@ -22,7 +22,7 @@ import (
 
 // patience is how long a terminal is watched for what a script expects. It is a
 // bound for a broken program, not a delay.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // Exit statuses of expect itself.
 const (

@@ -140,7 +140,7 @@ func hostileLayers() int {
 }
 
 const (
-	hostileTime   = 10 * time.Second
+	hostileTime   = time.Minute
 	hostileMemory = 256 << 20
 )
 

@@ -46,7 +46,7 @@ func TestKilled(t *testing.T) {
 			}
 			// Who comes next removes what the dead have left half done.
 			k.must("run", "--rm", "host", "true")
-			if err := waitForOthers(k.known, 10*time.Second); err != nil {
+			if err := waitForOthers(k.known, patience); err != nil {
 				t.Fatal(err)
 			}
 			after, err := k.take()
@@ -143,7 +143,7 @@ func killClient(k *killer, client *exec.Cmd) error {
 
 // killMonitor kills whatever monitors there are, at a moment of their lives.
 func killMonitor(k *killer, client *exec.Cmd) error {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		monitors, err := k.monitors()
 		if err != nil {
@@ -192,7 +192,7 @@ func (k *killer) round(i int) {
 			args[i] = strings.Replace(a, "ID", subject, 1)
 		}
 	}
-	ctx, cancel := context.WithTimeout(k.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(k.Context(), patience)
 	defer cancel()
 	client := k.command(ctx, args...)
 	if err := client.Start(); err != nil {
@@ -214,7 +214,7 @@ func (k *killer) round(i int) {
 	if list := k.must("ps", "-aq"); list != "" {
 		k.Errorf("%s: still listed after rm -f: %s", d.name, list)
 	}
-	if err := waitForOthers(k.known, 10*time.Second); err != nil {
+	if err := waitForOthers(k.known, patience); err != nil {
 		k.Errorf("%s: after rm -f: %v", d.name, err)
 	}
 }
@@ -223,7 +223,7 @@ func (k *killer) round(i int) {
 // the dead had asked for, so that has to become right, and to stay so.
 func (k *killer) look(d death, subject string) {
 	k.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		err := k.compare(d, subject)
 		reapAdopted()
@@ -281,12 +281,12 @@ func (k *killer) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, sbxBinary, args...)
 	cmd.Env = k.env
 	// A program that outlives its client may hold the client's streams.
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = patience
 	return cmd
 }
 
 func (k *killer) run(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(k.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(k.Context(), patience)
 	defer cancel()
 	out, err := k.command(ctx, args...).Output()
 	var exit *exec.ExitError

@@ -42,7 +42,7 @@ func leaksCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if !ok {
 		ts.Fatalf("leaks end without begin")
 	}
-	ts.Check(waitForOthers(before.processes, 10*time.Second))
+	ts.Check(waitForOthers(before.processes, patience))
 	after, err := take(dirs)
 	ts.Check(err)
 	ts.Check(after.compare(before))

@@ -15,11 +15,12 @@ import (
 )
 
 // patience bounds every wait for the network.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // serve answers clients at "tcp ADDRESS" or "udp ADDRESS": with its host's name and
 // where it sees them, and what they said. With a third argument it ends after the
-// first. It says "serving" when it listens.
+// first. It says "serving" when it listens, and at which port if that was for the
+// kernel to choose.
 func serve(args []string) error {
 	if len(args) < 2 {
 		return errors.New("serve NETWORK ADDRESS [once]")
@@ -36,7 +37,11 @@ func serve(args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("serving")
+	if strings.HasSuffix(args[1], ":0") {
+		fmt.Println("serving", l.Addr().(*net.TCPAddr).Port)
+	} else {
+		fmt.Println("serving")
+	}
 	for {
 		c, err := l.Accept()
 		if err != nil {
