@@ -275,7 +275,7 @@ func newContainerRecord(c *container.Container) *containerRecord {
 		NetworkSettings: newNetworkRecord(c),
 	}
 	r.RootEmulation, _ = c.RootEmulation()
-	r.LimitsEnforced = cfg.Limits.Enforcement()
+	r.LimitsEnforced = cfg.Limits.Enforcement(c.State.Held)
 	r.complete(c)
 	r.HostConfig.bounds(cfg)
 	if cfg.KeepID {

@@ -114,17 +114,27 @@ func (f *resourceFlags) apply(c *client, o *container.Options, unmet *unmet) err
 	if err := f.readSecurity(); err != nil {
 		return err
 	}
-	if f.limits.MemoryReservation != 0 {
-		unmet.add("--memory-reservation")
-	}
-	if f.limits.CPUShares > 1024 {
-		unmet.add("--cpu-shares")
+	if f.limits.MemoryReservation != 0 || f.limits.CPUShares > 1024 {
+		f.unheld(unmet)
 	}
 	if f.privileges.Privileged {
 		c.notice("--privileged gives the container what you may do yourself, and no device or right of this machine's root")
 	}
 	o.Limits, o.Privileges = f.limits, f.privileges
 	return nil
+}
+
+// unheld finds the limits that only control groups hold, where there are none.
+func (f *resourceFlags) unheld(unmet *unmet) {
+	for _, l := range container.LimitsSupported() {
+		switch {
+		case l.How == container.Enforced:
+		case l.Name == "MemoryReservation" && f.limits.MemoryReservation != 0:
+			unmet.add("--memory-reservation")
+		case l.Name == "CpuShares" && f.limits.CPUShares > 1024:
+			unmet.add("--cpu-shares")
+		}
+	}
 }
 
 // pairs reads NAME=VALUE of each.

@@ -179,10 +179,18 @@ func (x *executed) start(ctx context.Context, size *unix.Winsize) error {
 	}
 	defer high.close()
 	x.program.size, x.program.descriptors = size, high.descriptors()
+	group := x.container.State.Group
+	if x.program.admission, err = newAdmission(group != ""); err != nil {
+		return err
+	}
+	defer x.program.admission.close()
 	x.process, err = userns.Fork(x.program.joinProgram(gate{pidfd: high.other(0), user: high.other(1)}))
 	high.close()
 	x.pipes.closeProgramEnds()
 	if err != nil {
+		return err
+	}
+	if err := x.program.admission.admit(ctx, group, x.process.PID); err != nil {
 		return err
 	}
 	x.receive(ctx, conn)

@@ -40,6 +40,7 @@ func namespacesOf(c *Config) int {
 // Runs in: a plain forked child; the host's namespaces, or the monitor's.
 func (s *start) joinProgram(g gate) *userns.Prog {
 	p := &recipe{Prog: &userns.Prog{}, start: s}
+	s.admission.await(p.Prog)
 	p.work = p.Reg()
 	proc := p.Reg()
 	// The terminal's signals are the client's to pass on.

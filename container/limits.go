@@ -53,6 +53,34 @@ type LimitSupport struct{ Name, How, By string }
 // LimitsSupported are the limits that Docker has control groups for. Without
 // those of the user's own each is at best approximate: see docs/limits.md.
 func LimitsSupported() []LimitSupport {
+	var delegated []string
+	if hasGroups() && exists(managerSocket()) {
+		uid := os.Getuid()
+		delegated = strings.Fields(readLine(fmt.Sprintf("%s/user.slice/user-%d.slice/user@%d.service/cgroup.controllers", groupRoot, uid, uid)))
+	}
+	return limitsSupported(delegated, lingers())
+}
+
+// limitsSupported are the limits where these controllers are the user's.
+func limitsSupported(delegated []string, lingering bool) []LimitSupport {
+	by := "by a control group that your systemd makes"
+	if !lingering {
+		by += ", while somebody is attached when it starts (loginctl enable-linger: always)"
+	}
+	list := limitsWithoutGroups()
+	controllers := map[string]string{
+		"Memory": "memory", "MemorySwap": "memory", "MemoryReservation": "memory",
+		"NanoCpus": "cpu", "CpuShares": "cpu", "CpusetCpus": "cpuset", "PidsLimit": "pids",
+	}
+	for i := range list {
+		if slices.Contains(delegated, controllers[list[i].Name]) {
+			list[i].How, list[i].By = Enforced, by
+		}
+	}
+	return list
+}
+
+func limitsWithoutGroups() []LimitSupport {
 	return []LimitSupport{
 		{"Memory", Approximate, fmt.Sprintf("the container is ended when it holds more; looked at every %v", memoryInterval)},
 		{"MemorySwap", Approximate, "counted with memory, and looked at as often"},
@@ -64,15 +92,20 @@ func LimitsSupported() []LimitSupport {
 	}
 }
 
-// Enforcement says how each limit that is set is held.
-func (l *Limits) Enforcement() map[string]string {
+// Enforcement says how each limit that is set is held in a container whose control
+// group holds these.
+func (l *Limits) Enforcement(held []string) map[string]string {
 	set := map[string]bool{
 		"Memory": l.Memory > 0, "MemorySwap": l.MemorySwap != 0, "MemoryReservation": l.MemoryReservation > 0,
 		"NanoCpus": l.NanoCPUs > 0, "CpuShares": l.CPUShares > 0, "CpusetCpus": l.CPUSet != "", "PidsLimit": l.Pids >= 0,
 	}
 	how := map[string]string{}
-	for _, s := range LimitsSupported() {
-		if set[s.Name] {
+	for _, s := range limitsWithoutGroups() {
+		switch {
+		case !set[s.Name]:
+		case slices.Contains(held, s.Name):
+			how[s.Name] = Enforced
+		default:
 			how[s.Name] = s.How
 		}
 	}

@@ -108,10 +108,10 @@ func TestMemoryUse(t *testing.T) {
 
 func TestEnforcement(t *testing.T) {
 	l := Limits{Memory: 64 << 20, MemorySwap: -1, MemoryReservation: 1, NanoCPUs: 1, CPUShares: 1, CPUSet: "0"}
-	if got := l.Enforcement(); len(got) != len(LimitsSupported()) {
+	if got := l.Enforcement(nil); len(got) != len(LimitsSupported()) {
 		t.Errorf("with all limits set: %v", got)
 	}
-	if got := (&Limits{Pids: -1}).Enforcement(); len(got) != 0 {
+	if got := (&Limits{Pids: -1}).Enforcement(nil); len(got) != 0 {
 		t.Errorf("with none: %v", got)
 	}
 }

@@ -43,6 +43,9 @@ type hello struct {
 	SharesPIDs bool          `json:"sharesPIDs,omitempty"` // with another container, see shared_pid.go
 	Memory     int64         `json:"memory,omitempty"`     // bytes that the container may hold; 0: any
 	MemorySwap int64         `json:"memorySwap,omitempty"` // and with what of it is swapped out; not positive: any
+	// Group is the container's control group, and Held the limits that are held there.
+	Group string   `json:"group,omitempty"`
+	Held  []string `json:"held,omitempty"`
 	// Attributes are those of the container's events.
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Refused    string            `json:"refused,omitempty"`

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -57,6 +58,7 @@ type monitor struct {
 	user     *os.File    // the user namespace, once it was asked for
 	own      programMode // of the file that we execute
 	idle     *time.Timer // of settle
+	oomKills uint64      // so far, see countOOM
 }
 
 // Monitor is the role that owns a container's life: it reads the program's
@@ -92,6 +94,7 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 	// it runs, and without its socket not be reached: so the program does not
 	// start before, see recipe.awaitMonitor.
 	m.own = ownProgram()
+	m.leaveGroup()
 	listener, err := userns.Listen(m.dir, monitorSocket)
 	if err = errors.Join(err, m.recordStart(p), channel.Send(struct{}{})); err != nil {
 		_ = p.signal(unix.SIGKILL)
@@ -149,7 +152,7 @@ func (m *monitor) begin(ctx context.Context, p *program) {
 	if m.Health {
 		go m.checkHealth(ctx, p)
 	}
-	if m.Memory > 0 {
+	if m.Memory > 0 && !slices.Contains(m.Held, "Memory") {
 		go m.watchMemory(ctx, p)
 	}
 }
@@ -163,6 +166,7 @@ func (m *monitor) attend(ctx context.Context, p *program) int {
 	m.notify()
 	m.mu.Unlock()
 	m.clearMembers(p)
+	m.countOOM()
 	p.finish()
 	if err := p.supervision.finish(ctx, !m.AutoRemove); err != nil {
 		_ = m.setState(func(s *State) { s.Error = err.Error() })
@@ -190,7 +194,7 @@ func (m *monitor) recordStart(p *program) error {
 		return err
 	}
 	err = m.setState(func(s *State) {
-		*s = State{Status: Running, Monitor: self, PID: pidOf(p.pidfd), StartedAt: time.Now().UTC(), Restarts: s.Restarts, Network: m.wire.current()}
+		*s = State{Status: Running, Monitor: self, PID: pidOf(p.pidfd), StartedAt: time.Now().UTC(), Restarts: s.Restarts, Network: m.wire.current(), Group: m.Group, Held: m.Held}
 		if m.Health {
 			s.Health = &Health{Status: HealthStarting}
 		}

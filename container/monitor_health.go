@@ -228,9 +228,19 @@ func (m *monitor) runCheck(ctx context.Context, p *program, c *Config, test []st
 		high.close()
 		return statusFailed, nil, err
 	}
+	if st.admission, err = newAdmission(m.Group != ""); err != nil {
+		high.close()
+		return statusFailed, nil, err
+	}
+	defer st.admission.close()
 	process, err := userns.Fork(st.joinProgram(gate{pidfd: high.other(0), user: -1}))
 	high.close()
 	if err != nil {
+		return statusFailed, nil, err
+	}
+	if err := st.admission.admit(ctx, m.Group, process.PID); err != nil {
+		process.Kill()
+		process.Wait()
 		return statusFailed, nil, err
 	}
 	return m.awaitCheck(ctx, p, process, conn, out, args[0])

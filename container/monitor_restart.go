@@ -178,9 +178,19 @@ func (m *monitor) startAgain(ctx context.Context) (*program, error) {
 	if st.emulation, err = m.Emulation.compiled(); err != nil {
 		return nil, err
 	}
-	st.descriptors = high.descriptors()
+	if st.admission, err = newAdmission(m.Group != ""); err != nil {
+		return nil, err
+	}
+	defer st.admission.close()
+	st.descriptors, st.again = high.descriptors(), true
 	process, err := userns.Clone(unix.CLONE_NEWPID, st.containerProgram())
 	high.close()
+	if err == nil {
+		if err = st.admission.admit(ctx, m.Group, process.PID); err != nil {
+			process.Kill()
+			process.Wait()
+		}
+	}
 	if err != nil {
 		ours.Close()
 		return nil, err

@@ -27,6 +27,8 @@ type start struct {
 	size      *unix.Winsize // of the client's terminal, at first
 	net       NetworkState
 	others    others // containers whose namespaces this shares
+	admission *admission
+	again     bool // it is the monitor's own start, of a program that ended
 	run       execution
 
 	control int // descriptors, all of 20 or more: the monitor's conversation,
@@ -83,6 +85,7 @@ func slot(n int) string { return "/proc/self/fd/" + strconv.Itoa(n) }
 // Runs in: new user, pid and mount namespaces, with all capabilities there.
 func (s *start) monitorProgram() *userns.Prog {
 	p := &userns.Prog{}
+	s.admission.await(p)
 	// A session of its own: ctrl-c in the client's terminal must reach neither
 	// the monitor nor, a second time, the program.
 	p.Call("start session", unix.SYS_SETSID)
@@ -124,6 +127,9 @@ func (s *start) forkContainer(p *userns.Prog) any {
 func (s *start) containerProgram() *userns.Prog {
 	r := &recipe{Prog: &userns.Prog{}, start: s}
 	c := s.config
+	if s.again { // else monitorProgram has waited
+		s.admission.await(r.Prog)
+	}
 
 	namespaces := unix.CLONE_NEWNS
 	for kind, shared := range map[int]bool{

@@ -135,8 +135,11 @@ func (c *Container) clone(ctx context.Context, l *link, s *attachment, caught <-
 		return nil, err
 	}
 	defer high.close()
+	group := c.openScope(ctx, s.Input || s.Output || s.Errors)
+	defer group.close()
 	st := newStart(&c.Config, net.state, c.dir, c.home.dir, filter)
 	st.share(net.shared)
+	st.admission = group.gate()
 	st.forStep(c.step)
 	st.size, st.control, st.descriptors = s.size(), high.other(0), high.descriptors()
 	if net.shared != nil {
@@ -151,16 +154,25 @@ func (c *Container) clone(ctx context.Context, l *link, s *attachment, caught <-
 	}
 	greeting.hello.Emulation = st.emulation
 	greeting.hello.Network, greeting.hello.NetworkFiles = &net.state, net.files.names
-	if err := l.conn.Send(greeting.hello, greeting.files.files...); err != nil {
-		return nil, err
+	greet := func(dir string, held []string) error {
+		greeting.hello.Group, greeting.hello.Held = dir, held
+		if err := l.conn.Send(greeting.hello, greeting.files.files...); err != nil {
+			return err
+		}
+		return net.files.send(l.conn)
 	}
-	if err := net.files.send(l.conn); err != nil {
-		return nil, err
+	if group == nil {
+		if err := greet("", nil); err != nil {
+			return nil, err
+		}
 	}
 	if caught != nil {
 		<-caught
 	}
 	process, err := net.shared.startMonitor(ctx, c.Config.Rung, st.monitorProgram())
+	if err == nil && group != nil {
+		err = group.admit(&c.Config, process, greet)
+	}
 	if err == nil && s.input == nil && c.inputIsOnes(s) {
 		s.input, pipes.stdin = pipes.stdin, nil
 	}

@@ -49,6 +49,9 @@ type State struct {
 
 	Network NetworkState `json:"network,omitzero"` // while it runs
 
+	Group string   `json:"group,omitempty"` // its control group, if it has one of its own
+	Held  []string `json:"held,omitempty"`  // the limits that are held by that
+
 	lost bool // its monitor died without a word
 }
 

@@ -28,7 +28,7 @@ func SingleRung() Rung {
 // them. The error is a *SetupError that says which part is missing.
 func MappedRung() (Rung, error) {
 	r := Rung{Name: Mapped, UID: os.Getuid(), GID: os.Getgid()}
-	name := username(r.UID)
+	name := LoginName(r.UID)
 	for _, program := range []string{"newuidmap", "newgidmap"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return Rung{}, &SetupError{Op: "find " + program, Err: errors.New("no such program"),
@@ -76,9 +76,9 @@ func take(ranges []idtools.SubIDRange) []Range {
 	return out
 }
 
-// username is the login name of uid. Users of directory services are not in
+// LoginName is the login name of uid. Users of directory services are not in
 // /etc/passwd, which is all that a static binary reads.
-func username(uid int) string {
+func LoginName(uid int) string {
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		return u.Username
 	}
