@@ -82,12 +82,13 @@ func (s *supervision) serve(ctx context.Context, l fakeroot.Listener, mounts *os
 		return errors.New("serve system calls: nothing is emulated")
 	}
 	<-s.ready
-	if s.err == nil && mounts == nil {
-		s.err = errors.New("the container sent no mount namespace")
+	err := s.err
+	if err == nil && mounts == nil {
+		err = errors.New("the container sent no mount namespace")
 	}
-	if s.err != nil {
+	if err != nil {
 		l.File.Close()
-		return fmt.Errorf("serve system calls: %w", s.err)
+		return fmt.Errorf("serve system calls: %w", err)
 	}
 	l.Mounts, l.Procfs = int(mounts.Fd()), s.procfs
 	if err := s.supervisor.Serve(ctx, l); err != nil {

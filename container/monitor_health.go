@@ -110,6 +110,9 @@ func (m *monitor) checkHealth(ctx context.Context, p *program) {
 	if h.Retries == 0 {
 		h.Retries = 3
 	}
+	// A program that is being started has not got all of its mounts, and who answers
+	// its system calls needs those first of all.
+	p.receiver.Wait()
 	begun := time.Now()
 	health := &Health{Status: HealthStarting}
 	for {

@@ -135,7 +135,9 @@ func (v *volume) save(ours map[string]held) error {
 		case have:
 			next[name] = theirs
 		case v.mine[name] == h.was:
-			continue // another has given it to root
+			// Another has given it to root, and that stands the next time, too.
+			mine[name] = h.entry
+			continue
 		default:
 			next[name] = h.entry.owner
 		}
