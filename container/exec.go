@@ -49,6 +49,7 @@ func (c *Container) Exec(ctx context.Context, e Exec, a Attach) (int, error) {
 	if err := x.start(ctx, s.size()); err != nil {
 		return x.failed(err)
 	}
+	id := x.recordStart()
 	if !e.TTY {
 		s.stdout, s.stderr, s.input = pollable(x.pipes.stdout), pollable(x.pipes.stderr), x.pipes.stdin
 	}
@@ -63,7 +64,11 @@ func (c *Container) Exec(ctx context.Context, e Exec, a Attach) (int, error) {
 	s.carry()
 	restore := s.takeTerminal()
 	defer restore()
-	return x.attend(ctx, s, restore)
+	status, err := x.attend(ctx, s, restore)
+	if err == nil {
+		c.record("exec_die", map[string]string{"execID": id, "exitCode": strconv.Itoa(status)})
+	}
+	return status, err
 }
 
 // ExecDetached executes a program in the container and leaves it there.
@@ -78,7 +83,19 @@ func (c *Container) ExecDetached(ctx context.Context, e Exec) error {
 		_, err = x.failed(err)
 		return err
 	}
+	x.recordStart()
 	return x.leave(ctx)
+}
+
+// recordStart writes down that the program was executed, and returns the
+// identifier by which its events belong together. Who leaves it does not see its
+// end, which then is no event.
+func (x *executed) recordStart() string {
+	id := newID()
+	for _, action := range []string{"exec_create: ", "exec_start: "} {
+		x.container.record(action+strings.Join(x.program.run.args, " "), map[string]string{"execID": id})
+	}
+	return id
 }
 
 // executed is a program on its way into a container.
