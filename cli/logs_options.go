@@ -88,14 +88,18 @@ func (f *containerFlags) setLogOption(l *container.LogConfig, name, value string
 		switch value {
 		case "blocking":
 		case "non-blocking":
-			f.unmet.add("--log-opt mode=non-blocking")
+			if l.Buffer == 0 {
+				l.Buffer = 1 << 20 // Docker's
+			}
 		default:
 			return fmt.Errorf("logger: logging mode '%s' not supported", value)
 		}
 	case "max-buffer-size":
-		if _, err := parseSize(value); err != nil {
-			return fmt.Errorf("invalid max-buffer-size: %w", err)
+		n, err := parseSize(value)
+		if err != nil || n < 1 || n > 1<<30 {
+			return fmt.Errorf("invalid max-buffer-size %q: it must be a number of bytes up to 1g, like 4m", value)
 		}
+		l.Buffer = int(n)
 	default:
 		return fmt.Errorf("unknown log opt '%s' for %s log driver", name, or(l.Driver, container.LogJSON))
 	}

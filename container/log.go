@@ -46,6 +46,7 @@ type LogConfig struct {
 	Driver   string            `json:"driver,omitempty"`   // LogJSON when empty
 	MaxSize  int64             `json:"maxSize,omitempty"`  // bytes of a file; 0: no limit
 	MaxFiles int               `json:"maxFiles,omitempty"` // at least 1
+	Buffer   int               `json:"buffer,omitempty"`   // bytes that may wait to be written; 0: the program waits
 	Options  map[string]string `json:"options,omitempty"`  // as given, for inspect
 }
 
@@ -55,6 +56,7 @@ type LogConfig struct {
 type logWriter struct {
 	dir    string
 	config LogConfig
+	queue  *logQueue // nil when the program waits
 
 	mu     sync.Mutex
 	file   *os.File
@@ -65,7 +67,11 @@ type logWriter struct {
 }
 
 func newLogWriter(dir string, config LogConfig) *logWriter {
-	return &logWriter{dir: filepath.Join(dir, logDir), config: config}
+	l := &logWriter{dir: filepath.Join(dir, logDir), config: config}
+	if config.Buffer > 0 {
+		l.queue = &logQueue{most: config.Buffer, write: l.commit}
+	}
+	return l
 }
 
 // onWrite has f called after each record.
@@ -80,7 +86,15 @@ func (l *logWriter) append(stream byte, data []byte) {
 	if l.config.Driver == LogNone {
 		return
 	}
-	now := time.Now()
+	if l.queue != nil {
+		l.queue.put(stream, time.Now(), data)
+		return
+	}
+	l.commit(stream, time.Now(), data)
+}
+
+// commit writes to the file.
+func (l *logWriter) commit(stream byte, now time.Time, data []byte) {
 	l.mu.Lock()
 	for len(data) > 0 && l.ready() {
 		n := l.fit(data)
@@ -176,6 +190,9 @@ func (l *logWriter) write(stream byte, at time.Time, data []byte) {
 }
 
 func (l *logWriter) close() {
+	if l.queue != nil {
+		l.queue.flush()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.file != nil {

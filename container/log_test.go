@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -195,4 +196,29 @@ func FuzzLog(f *testing.F) {
 			t.Errorf("after %q: %q", data, got)
 		}
 	})
+}
+
+// TestLogQueue: what fits is written in order, however slow that is; what does not
+// is lost, and nobody waits.
+func TestLogQueue(t *testing.T) {
+	begun, goOn := make(chan struct{}, 10), make(chan struct{})
+	var got []string
+	q := &logQueue{most: 10, write: func(_ byte, _ time.Time, data []byte) {
+		begun <- struct{}{}
+		<-goOn
+		got = append(got, string(data))
+	}}
+	put := func(text string) { q.put(streamOut, time.Now(), []byte(text)) }
+	put("larger than all of it")
+	<-begun
+	put("lost, for that is not written yet")
+	close(goOn)
+	q.flush()
+	for _, text := range []string{"12345", "67890"} {
+		put(text)
+	}
+	q.flush()
+	if want := []string{"larger than all of it", "12345", "67890"}; !slices.Equal(got, want) {
+		t.Errorf("written %q, want %q", got, want)
+	}
 }
