@@ -131,7 +131,7 @@ func TestFinishedListeners(t *testing.T) {
 			t.Fatal("status", status)
 		}
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	after := c.figures()
 	for (after.Threads > before.Threads || after.Files > before.Files) && time.Now().Before(deadline) {
 		after = c.figures()

@@ -625,7 +625,7 @@ func TestU11NoLeaks(t *testing.T) {
 	for range 50 {
 		pull()
 	}
-	for range 500 {
+	for range 6000 {
 		if runtime.NumGoroutine() <= before+5 {
 			return
 		}

@@ -252,7 +252,7 @@ func TestDecompressClose(t *testing.T) {
 	r.Close() // while the source blocks
 	pr.Close()
 	pw.Close()
-	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
+	for end := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; runtime.Gosched() {
 		if time.Now().After(end) {
 			t.Fatalf("%d goroutines, there were %d", runtime.NumGoroutine(), before)
 		}

@@ -201,7 +201,7 @@ func TestU11NothingStaysBehind(t *testing.T) {
 	if n := countFDs(t); n != descriptors {
 		t.Errorf("%d descriptors, there were %d", n, descriptors)
 	}
-	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > routines; runtime.Gosched() {
+	for end := time.Now().Add(time.Minute); runtime.NumGoroutine() > routines; runtime.Gosched() {
 		if time.Now().After(end) {
 			t.Fatalf("%d goroutines, there were %d", runtime.NumGoroutine(), routines)
 		}

@@ -68,7 +68,7 @@ func clientAsks(network, address, say string) (string, error) {
 		return "", err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(c, say); err != nil {
 		return "", err
 	}

@@ -101,7 +101,7 @@ var held struct {
 
 // guestDial connects, says something, reads to the end.
 var guestDial = onGuest("dial", func(a dialArgs) (dialResult, error) {
-	d := net.Dialer{Timeout: 20 * time.Second}
+	d := net.Dialer{Timeout: time.Minute}
 	c, err := d.Dial(a.Network, a.Address)
 	var errno unix.Errno
 	if errors.As(err, &errno) {
@@ -118,7 +118,7 @@ var guestDial = onGuest("dial", func(a dialArgs) (dialResult, error) {
 		return r, nil
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(c, a.Send); err != nil {
 		return r, err
 	}
@@ -217,7 +217,7 @@ func TestHostResets(t *testing.T) {
 // waitFor waits for what other threads bring about.
 func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for range 2000 {
+	for range 12_000 {
 		if done() {
 			return
 		}
@@ -260,7 +260,7 @@ type floodArgs struct {
 var guestHold = onGuest("hold", func(a floodArgs) (int, error) {
 	opened := 0
 	for range a.Count {
-		c, err := net.DialTimeout("tcp", a.Address, 10*time.Second)
+		c, err := net.DialTimeout("tcp", a.Address, time.Minute)
 		if err != nil {
 			return opened, err
 		}
@@ -307,9 +307,11 @@ func TestManyConnections(t *testing.T) {
 	wait.Wait()
 	var total int
 	g.do(guestStuff, 1<<20, &total)
+	// What the container's kernel has taken is on its way to the engine.
+	waitFor(t, "what nobody reads fills a quarter of the room", func() bool { return g.network.Stats().Waiting >= defaultBuffers/4 })
 	s := g.network.Stats()
 	t.Logf("%d bytes are under way, %+v, resident %d KiB", total, s, resident(t))
-	if s.Flows < count || s.Waiting > defaultBuffers || s.Waiting < defaultBuffers/4 {
+	if s.Flows < count || s.Waiting > defaultBuffers {
 		t.Errorf("%+v", s)
 	}
 	// Room is kept for those whose other side does read.
