@@ -23,6 +23,7 @@ func updateCommand() command {
 type updateOptions struct {
 	restart   string
 	resources resourceFlags
+	unmet     unmet
 }
 
 func (o *updateOptions) flags() []option {
@@ -32,10 +33,19 @@ func (o *updateOptions) flags() []option {
 			options = append(options, opt)
 		}
 	}
+	for _, opt := range o.unmet.options() {
+		if slices.Contains(unmetLimits, opt.name) {
+			options = append(options, opt)
+		}
+	}
 	return append(options, textFlag(&o.restart, "restart", "", "Restart policy to apply when a container exits"))
 }
 
+// unmetLimits are flags of docker update that have no effect here, as with run.
+var unmetLimits = []string{"blkio-weight", "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "cpuset-mems", "kernel-memory"}
+
 func (o *updateOptions) run(ctx context.Context, c *client, operands []string) error {
+	o.unmet.tell(c)
 	policy, err := container.ParseRestart(o.restart)
 	if err != nil {
 		return err
@@ -63,7 +73,8 @@ func (o *updateOptions) run(ctx context.Context, c *client, operands []string) e
 			if o.restart != "" {
 				cfg.Restart = policy
 			}
-			running = ctr.State.Status.IsAlive()
+			// A control group has its new limits at once, but for those that none holds here.
+			running = ctr.State.Status.IsAlive() && (ctr.State.Group == "" || asked.CPUSet != "" && !slices.Contains(ctr.State.Held, "CpusetCpus"))
 			return nil
 		})
 		if err == nil && running && (asked.CPUSet != "" || asked.Memory+asked.NanoCPUs+asked.CPUShares+asked.Pids != 0) {

@@ -45,7 +45,7 @@ type monitor struct {
 	wire    *wire // its network; never nil
 	backoff backoff
 
-	mu      sync.Mutex // also of hello.Name and hello.Restart
+	mu      sync.Mutex // also of hello.Name, hello.Restart and hello.Held
 	state   State
 	program *program // that runs, or ran last
 	running bool
@@ -130,8 +130,8 @@ func (m *monitor) config() (*Config, error) {
 	return c, readJSON(filepath.Join(m.dir, "config.json"), c)
 }
 
-// reload takes over what a client has changed in the record: the name, and when
-// the program is started again.
+// reload takes over what a client has changed in the record: the name, when the
+// program is started again, and the limits, where a control group holds them.
 func (m *monitor) reload() error {
 	c, err := m.config()
 	if err != nil {
@@ -141,7 +141,12 @@ func (m *monitor) reload() error {
 	defer m.mu.Unlock()
 	m.Name, m.Restart = c.Name, c.Restart
 	m.notify()
-	return nil
+	if m.Group == "" {
+		return nil
+	}
+	m.Held = c.Limits.hold(m.Group)
+	m.state.Held = m.Held
+	return saveState(m.dir, m.state)
 }
 
 // begin starts what lives beside a program. It runs beside the program's own
@@ -152,7 +157,10 @@ func (m *monitor) begin(ctx context.Context, p *program) {
 	if m.Health {
 		go m.checkHealth(ctx, p)
 	}
-	if m.Memory > 0 && !slices.Contains(m.Held, "Memory") {
+	m.mu.Lock()
+	held := slices.Contains(m.Held, "Memory")
+	m.mu.Unlock()
+	if m.Memory > 0 && !held {
 		go m.watchMemory(ctx, p)
 	}
 }
