@@ -4,11 +4,13 @@
 //
 // The data flow:
 //
-//	Base + Options -> Create -> containers/ID/config.json          record.go, create.go
+//	Base + Options -> Create -> containers/ID/config.json          config.go, create.go
 //	Config -> recipe -> userns.Prog -> the program as pid 1        recipe*.go
 //	Run -> monitor (a role of this binary) -> exit status          run.go, monitor.go
 //	flags -> addresses, ports -> device, engine -> network         network*.go, recipe_network.go
-//	terminal, pipes, signals of the client                         stdio.go, terminal.go
+//	flags -> limits of processes, control groups of the user's     limits.go, scope*.go
+//	other containers' namespaces -> the start                      shared*.go
+//	terminal, pipes, signals of the client                         stdio.go, attach.go, signals.go
 //
 // # Invariants
 //
@@ -19,8 +21,9 @@
 // container's own directory, never from a path that the image resolves.
 //
 // The monitor is pid 1 of a pid namespace around the container's: when it dies,
-// the kernel kills the container. A container is "running" only while the very
-// process in its state lives, so nothing on disk can lie about it.
+// the kernel kills the container (one that has the processes of another is the
+// exception: shared_pid.go). A container is "running" only while the very process in
+// its state lives, so nothing on disk can lie about it.
 //
 // # Never
 //
