@@ -12,7 +12,6 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 )
 
 // Compression is how a blob is compressed.
@@ -97,7 +96,7 @@ func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 			content, closeContent = z, z.Close
 		}
 	case Xz:
-		content, err = xz.NewReader(&xzWindow{r: in, max: maxXzWindow})
+		content, err = newXzStreams(in, gate)
 	case Bzip2:
 		content = bzip2.NewReader(in)
 	}
