@@ -300,7 +300,7 @@ func (a *archive) open(name string, flags int) (*os.File, error) {
 	if name == "" {
 		name = "."
 	}
-	fd, err := unix.Openat2(int(a.root.Fd()), name, &unix.OpenHow{
+	fd, err := overlay.Openat2(int(a.root.Fd()), name, &unix.OpenHow{
 		Flags: uint64(flags | unix.O_CLOEXEC), Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {

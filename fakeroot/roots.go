@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sbx/overlay"
 )
 
 // A process that called chroot(2), or went to a mount namespace of its own, has
@@ -68,7 +70,7 @@ func (w *worker) locateInRoot(at *room, pid uint32, dir int32, said []byte, nofo
 	directory, last := splitPath(name)
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT}
 	if !nofollow {
-		if fd, err := unix.Openat2(base, name, how); err == nil {
+		if fd, err := overlay.Openat2(base, name, how); err == nil {
 			path := w.fdPath(fd)
 			n := copy(at[:], path)
 			at[n] = 0
@@ -76,7 +78,7 @@ func (w *worker) locateInRoot(at *room, pid uint32, dir int32, said []byte, nofo
 		}
 	}
 	how.Flags |= unix.O_DIRECTORY
-	held, err := unix.Openat2(base, directory, how)
+	held, err := overlay.Openat2(base, directory, how)
 	if err != nil {
 		return place{held: noFD}, unclear
 	}

@@ -344,7 +344,7 @@ func (e *placer) open(path string, flags int) (int, error) {
 	if whole == "" {
 		whole = "."
 	}
-	return openat2(e.top, whole, &unix.OpenHow{Flags: uint64(flags), Resolve: resolve})
+	return Openat2(e.top, whole, &unix.OpenHow{Flags: uint64(flags), Resolve: resolve})
 }
 
 // enter opens the parent of an entry, and makes what is missing of it.
@@ -395,7 +395,7 @@ func (e *placer) closeDir() {
 func (e *placer) findOwn() error {
 	e.own = map[uint64]bool{}
 	for _, path := range append([]string{"."}, e.options.Own...) {
-		fd, err := openat2(e.top, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+		fd, err := Openat2(e.top, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
 		if err == unix.ENOENT {
 			continue
 		}

@@ -36,7 +36,7 @@ func (o *opener) open(root int, path string, flags int, resolve uint64) (int, er
 		return openat(root, ".", flags, 0)
 	}
 	if !o.stepwise {
-		fd, err := openat2(root, path, &unix.OpenHow{Flags: uint64(flags), Resolve: resolve})
+		fd, err := Openat2(root, path, &unix.OpenHow{Flags: uint64(flags), Resolve: resolve})
 		if err != unix.ENOSYS && err != unix.EPERM {
 			return fd, err
 		}
@@ -69,13 +69,20 @@ func openat(dir int, name string, flags int, mode uint32) (int, error) {
 	}
 }
 
-func openat2(dir int, name string, how *unix.OpenHow) (int, error) {
-	for {
-		fd, err := unix.Openat2(dir, name, how)
-		if err != unix.EINTR {
-			return fd, err
+// resolveTries bounds how often a path is resolved anew: whoever renames all the
+// time must not hold us up for ever.
+const resolveTries = 10_000
+
+// Openat2 is openat2(2), which has to be called again when somebody anywhere has
+// renamed or mounted something while a path with ".." in it, or in a link on its way,
+// was resolved: the kernel cannot tell then that it led nowhere outside.
+func Openat2(dir int, name string, how *unix.OpenHow) (fd int, err error) {
+	for range resolveTries {
+		if fd, err = unix.Openat2(dir, name, how); err != unix.EINTR && err != unix.EAGAIN {
+			break
 		}
 	}
+	return fd, err
 }
 
 func lstatAt(dir int, name string, st *unix.Stat_t) error {

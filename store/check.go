@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/overlay"
 	"sbx/reference"
 )
 
@@ -241,7 +242,7 @@ func lastEntries(r io.Reader) (map[string]*tar.Header, error) {
 }
 
 func compareEntry(root int, name string, h *tar.Header) error {
-	fd, err := unix.Openat2(root, strings.TrimPrefix(name, "/"), &unix.OpenHow{
+	fd, err := overlay.Openat2(root, strings.TrimPrefix(name, "/"), &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})

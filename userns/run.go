@@ -149,9 +149,12 @@ func call(im *image, s *step) (uintptr, syscall.Errno) {
 			a[i] = im.regs[a[i]]
 		}
 	}
-	for {
+	for tries := 0; ; tries++ {
 		r, _, errno := syscall.RawSyscall6(s.nr, a[0], a[1], a[2], a[3], a[4], a[5])
-		if errno != syscall.EINTR {
+		// A path with ".." is resolved anew when somebody anywhere has renamed or
+		// mounted something meanwhile (openat2(2)), see overlay.Openat2.
+		again := errno == syscall.EAGAIN && s.nr == unix.SYS_OPENAT2 && tries < resolveTries
+		if errno != syscall.EINTR && !again {
 			return r, errno
 		}
 	}
@@ -172,6 +175,9 @@ func exitGroup(status uintptr) {
 		syscall.RawSyscall(unix.SYS_EXIT_GROUP, status, 0, 0)
 	}
 }
+
+// resolveTries bounds how often a path is resolved anew.
+const resolveTries = 10_000
 
 // maxDescriptors bounds the search of closeFrom where limits are huge.
 const maxDescriptors = 1 << 20
