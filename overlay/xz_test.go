@@ -126,6 +126,9 @@ func FuzzXz(f *testing.F) {
 		if wantErr == nil {
 			want, wantErr = io.ReadAll(r)
 		}
+		if wantErr == nil && errors.Is(err, io.ErrUnexpectedEOF) {
+			return // the library takes a file that is cut in front of a block or index for whole
+		}
 		if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(got, want) {
 			t.Errorf("%d bytes, error %v; the library has %d, error %v", len(got), err, len(want), wantErr)
 		}
