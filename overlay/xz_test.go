@@ -34,7 +34,7 @@ func packedByXz(t *testing.T, data []byte, options ...string) []byte {
 	}
 	packed, ok := run(t, append(append([]string{"xz", "-c"}, options...), path)...)
 	if !ok {
-		t.Skip("there is no xz")
+		t.Fatal("there is no xz")
 	}
 	return packed
 }
@@ -126,7 +126,7 @@ func FuzzXz(f *testing.F) {
 		if wantErr == nil {
 			want, wantErr = io.ReadAll(r)
 		}
-		if wantErr == nil && errors.Is(err, io.ErrUnexpectedEOF) {
+		if wantErr == nil && errors.Is(err, io.ErrUnexpectedEOF) && !bytes.HasSuffix(bytes.TrimRight(packed, "\x00"), []byte(xzFooterMagic)) {
 			return // the library takes a file that is cut in front of a block or index for whole
 		}
 		if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(got, want) {

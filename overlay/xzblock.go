@@ -182,7 +182,7 @@ func (b *xzBlock) verified(p []byte) (int, error) {
 	if b.size >= 0 && b.count > b.size || b.packed >= 0 && packed > b.packed {
 		return n, errXz
 	}
-	if err != io.EOF { //nolint:errorlint // io.Reader's own
+	if err != io.EOF {
 		return n, err
 	}
 	if b.size >= 0 && b.count != b.size || b.packed >= 0 && packed != b.packed {
