@@ -4,8 +4,10 @@ package overlay
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -126,11 +128,20 @@ func FuzzXz(f *testing.F) {
 		if wantErr == nil {
 			want, wantErr = io.ReadAll(r)
 		}
-		if wantErr == nil && errors.Is(err, io.ErrUnexpectedEOF) && !bytes.HasSuffix(bytes.TrimRight(packed, "\x00"), []byte(xzFooterMagic)) {
+		if wantErr == nil && errors.Is(err, io.ErrUnexpectedEOF) && !hasFooter(bytes.TrimRight(packed, "\x00")) {
 			return // the library takes a file that is cut in front of a block or index for whole
 		}
 		if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(got, want) {
 			t.Errorf("%d bytes, error %v; the library has %d, error %v", len(got), err, len(want), wantErr)
 		}
 	})
+}
+
+// hasFooter reports whether data ends as a whole stream does.
+func hasFooter(data []byte) bool {
+	if len(data) < 12+8+12 || !bytes.HasSuffix(data, []byte(xzFooterMagic)) {
+		return false
+	}
+	footer := data[len(data)-12:]
+	return binary.LittleEndian.Uint32(footer) == crc32.ChecksumIEEE(footer[4:10])
 }
