@@ -116,15 +116,7 @@ func pushIndex(ctx context.Context, c *client, home *container.Home, results []b
 	if err := os.WriteFile(filepath.Join(blobs, d.Digest.Encoded()), index, 0o600); err != nil {
 		return err
 	}
-	options, err := c.fetchOptions(ocispec.Platform{})
-	if err != nil {
-		return err
-	}
-	holders, err := home.Store.Holders(ref.Domain)
-	if err != nil {
-		return err
-	}
-	repository, err := fetch.OpenRepository(ref, options)
+	repository, holders, err := c.destination(home, ref, ocispec.Platform{})
 	if err != nil {
 		return err
 	}

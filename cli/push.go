@@ -78,15 +78,7 @@ func (o *pushOptions) push(ctx context.Context, c *client, typed string) error {
 			return err
 		}
 	}
-	options, err := c.fetchOptions(platform)
-	if err != nil {
-		return err
-	}
-	holders, err := home.Store.Holders(ref.Domain)
-	if err != nil {
-		return err
-	}
-	repository, err := fetch.OpenRepository(ref, options)
+	repository, holders, err := c.destination(home, ref, platform)
 	if err != nil {
 		return err
 	}
@@ -110,6 +102,21 @@ func (o *pushOptions) push(ctx context.Context, c *client, typed string) error {
 		}
 	}
 	return nil
+}
+
+// destination is where an image is pushed to, and which other repositories there may hold
+// blobs of it.
+func (c *client) destination(home *container.Home, ref reference.Ref, platform ocispec.Platform) (*fetch.Repository, map[reference.Digest][]string, error) {
+	options, err := c.fetchOptions(platform)
+	if err != nil {
+		return nil, nil, err
+	}
+	holders, err := home.Store.Holders(ref.Domain)
+	if err != nil {
+		return nil, nil, err
+	}
+	repository, err := fetch.OpenRepository(ref, options)
+	return repository, holders, err
 }
 
 // images are those to push: the one of the tag, or all of the repository.
