@@ -136,8 +136,10 @@ func hostileLayers() int {
 	if n, err := strconv.Atoi(os.Getenv("SBX_TEST_HARDEN")); err == nil {
 		return n
 	}
-	return 20
+	return hostileInCI
 }
+
+const hostileInCI = 200
 
 const (
 	hostileTime   = time.Minute
