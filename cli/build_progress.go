@@ -259,6 +259,9 @@ const shownOutput = 6
 // draw writes the state over what was drawn before. At last, what there is no
 // room for is written too.
 func (p *buildPrinter) draw(last bool) {
+	if len(p.order) == 0 {
+		return
+	}
 	now := time.Now()
 	done := 0
 	var rows []string
@@ -283,7 +286,7 @@ func (p *buildPrinter) draw(last bool) {
 	}
 	var b strings.Builder
 	if p.drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", p.drawn)
+		fmt.Fprintf(&b, "\r\x1b[%dA\x1b[J", p.drawn) // whoever typed meanwhile, ctrl-c too, has moved the cursor
 	}
 	b.WriteString(head + "\n")
 	for _, r := range rows {
