@@ -138,9 +138,7 @@ var pullFaults = []pullFault{
 	{name: "blob 416", fault: layerFault(status(416)), want: `416 `},
 	{name: "blob HTML", fault: layerFault(sends(html, "Content-Type: text/html")), want: `it has 43 bytes, its descriptor says [0-9]+$`},
 	{name: "blob 206 unasked", fault: layerTimes(1, func(w http.ResponseWriter, _ *http.Request, body []byte, _ int) bool {
-		w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(body)-1, len(body)))
-		w.WriteHeader(http.StatusPartialContent)
-		_, _ = w.Write(body)
+		sendsFrom(0)(w, body)
 		return true
 	})},
 	{name: "blob byte by byte", fault: layerTimes(1, func(w http.ResponseWriter, _ *http.Request, body []byte, _ int) bool {
@@ -164,44 +162,9 @@ var pullFaults = []pullFault{
 		return true
 	})},
 	{name: "blob cut thrice", fault: layerTimes(3, cuts(300<<10, false))},
-	{name: "cut, then the range is ignored", fault: func(w http.ResponseWriter, r *http.Request, body []byte, n int) bool {
-		if len(body) < faultyLayer/2 {
-			return false
-		}
-		if n == 1 {
-			cut(w, r, body, faultyLayer/2, false)
-		} else {
-			_, _ = w.Write(body)
-		}
-		return true
-	}},
-	{name: "cut, then more than the range is sent", fault: func(w http.ResponseWriter, r *http.Request, body []byte, n int) bool {
-		switch {
-		case len(body) < faultyLayer/2:
-			return false
-		case n == 1:
-			cut(w, r, body, faultyLayer/2, false)
-		default:
-			w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(body)-1, len(body)))
-			w.WriteHeader(http.StatusPartialContent)
-			_, _ = w.Write(body)
-		}
-		return true
-	}},
-	{name: "cut, then a later range is sent", fault: func(w http.ResponseWriter, r *http.Request, body []byte, n int) bool {
-		switch {
-		case len(body) < faultyLayer/2:
-			return false
-		case n == 1:
-			cut(w, r, body, faultyLayer/2, false)
-		default:
-			from := faultyLayer/2 + 10
-			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(body)-1, len(body)))
-			w.WriteHeader(http.StatusPartialContent)
-			_, _ = w.Write(body[from:])
-		}
-		return true
-	}, want: `a part of it came that was not asked for$`},
+	{name: "cut, then the range is ignored", fault: cutThen(func(w http.ResponseWriter, body []byte) { _, _ = w.Write(body) })},
+	{name: "cut, then more than the range is sent", fault: cutThen(sendsFrom(0))},
+	{name: "cut, then a later range is sent", fault: cutThen(sendsFrom(faultyLayer/2 + 10)), want: `a part of it came that was not asked for$`},
 	{name: "cut, and the signed URL expires", fault: signedFor(1)},
 	{name: "signed URLs that expire at once", fault: signedFor(0), want: `403 Forbidden`},
 	{name: "redirect over eleven hops", fault: layerFault(func(w http.ResponseWriter, r *http.Request, _ []byte, _ int) bool {
@@ -229,6 +192,27 @@ var pullFaults = []pullFault{
 		_ = z.Close()
 		return b.Bytes()
 	}, want: `archive|tar`},
+}
+
+// cutThen cuts the layer in the middle, and answers otherwise from then on.
+func cutThen(then func(w http.ResponseWriter, body []byte)) fault {
+	return layerFault(func(w http.ResponseWriter, r *http.Request, body []byte, n int) bool {
+		if n == 1 {
+			cut(w, r, body, faultyLayer/2, false)
+		} else {
+			then(w, body)
+		}
+		return true
+	})
+}
+
+// sendsFrom answers with a part from a byte on, whatever was asked for.
+func sendsFrom(from int) func(w http.ResponseWriter, body []byte) {
+	return func(w http.ResponseWriter, body []byte) {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(body)-1, len(body)))
+		w.WriteHeader(http.StatusPartialContent)
+		_, _ = w.Write(body[from:])
+	}
 }
 
 // signedFor redirects to a URL that is good for as many answers, of which the first is cut
