@@ -6,7 +6,7 @@ GO          ?= go
 GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUILDFLAGS  := -trimpath -ldflags='-s -w'
 TIMEOUT     ?= 25m
-FUZZSECONDS ?= 30
+FUZZSECONDS ?= 60
 # Of `make script`: a regular expression for the scripts' names.
 RUN         ?= .
 
