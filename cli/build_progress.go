@@ -259,8 +259,8 @@ const shownOutput = 6
 // draw writes the state over what was drawn before. At last, what there is no
 // room for is written too.
 func (p *buildPrinter) draw(last bool) {
-	if len(p.order) == 0 {
-		return
+	if last && len(p.order) == 0 && p.drawn == 0 {
+		return // nothing was begun
 	}
 	now := time.Now()
 	done := 0
