@@ -61,7 +61,9 @@ func appendLine(path, old string, line []byte) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer unix.Close(fd)
+	// A process on its way to an execve may have a copy, and wait for a monitor that waits
+	// for this lock.
+	defer lock{fd}.release()
 	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 		err = unix.Flock(fd, unix.LOCK_EX)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestEvents(t *testing.T) {
@@ -90,5 +92,39 @@ func TestEventsEnd(t *testing.T) {
 	var got []string
 	if err := h.Events(t.Context(), false, func(e Event) error { got = append(got, e.ID); return nil }); err != nil || strings.Join(got, " ") != "a b" {
 		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// TestRecordWithCopies has the descriptor of the events' file copied while a line is
+// written, as a clone on its way to an execve does: the lock ends all the same.
+func TestRecordWithCopies(t *testing.T) {
+	h := &Home{dir: t.TempDir()}
+	path := filepath.Join(h.dir, eventsFile)
+	copied := make(chan int, 1)
+	go func() {
+		for t.Context().Err() == nil {
+			for fd := 3; fd < 100; fd++ {
+				if name, err := os.Readlink(slot(fd)); err != nil || name != path {
+					continue
+				}
+				if duplicate, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 200); err == nil {
+					copied <- duplicate
+					return
+				}
+			}
+		}
+	}()
+	for {
+		h.Record(Event{Type: "container", Action: "create"})
+		select {
+		case fd := <-copied:
+			defer unix.Close(fd)
+			if name, err := os.Readlink(slot(fd)); err != nil || name != path {
+				t.Fatalf("the copy is of %s, %v", name, err)
+			}
+			h.Record(Event{Type: "container", Action: "start"})
+			return
+		default:
+		}
 	}
 }
