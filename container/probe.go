@@ -149,10 +149,18 @@ func probeRung(ctx context.Context, dir string, r userns.Rung) (Features, error)
 		f.Overlay = true
 		return f, nil
 	}
+	if ctx.Err() != nil {
+		return f, context.Cause(ctx)
+	}
 	f.OverlayReason = err.Error()
 	scratch := "/var/tmp/sbx-" + strconv.Itoa(os.Getuid())
-	if checkScratch(scratch) == nil && probeOverlay(ctx, r, dir, scratch) == nil {
+	if checkScratch(scratch) != nil {
+		return f, nil
+	}
+	if probeOverlay(ctx, r, dir, scratch) == nil {
 		f.Overlay, f.Scratch = true, scratch
+	} else {
+		_ = os.Remove(scratch) // unless containers have something there
 	}
 	return f, nil
 }
