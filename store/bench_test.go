@@ -129,15 +129,15 @@ func BenchmarkImportAgainstTar(b *testing.B) {
 func compareWithTar(b *testing.B, r userns.Rung, path string) {
 	const pairs = 11
 	var ratios, ours, theirs []float64
-	var peak, sync float64
+	var peak float64
 	for range pairs {
 		s := newStore(b, r)
 		out, err := errand{Op: "tarball", Dir: s.dir, Rung: r, Log: path}.command(b).Output()
 		if err != nil {
 			b.Fatalf("%v\n%s", err, out)
 		}
-		var took, memory, synced float64
-		if _, err := fmt.Sscanf(string(out), "%g %g %g", &took, &memory, &synced); err != nil {
+		var took, memory float64
+		if _, err := fmt.Sscanf(string(out), "%g %g", &took, &memory); err != nil {
 			b.Fatalf("%q: %v", out, err)
 		}
 		if err := s.RemoveTree(b.Context(), s.dir); err != nil {
@@ -153,7 +153,7 @@ func compareWithTar(b *testing.B, r userns.Rung, path string) {
 			b.Fatal(err)
 		}
 		ours, theirs, ratios = append(ours, took/1e6), append(theirs, tar/1e6), append(ratios, took/tar)
-		peak, sync = max(peak, memory), sync+synced/1e6/pairs
+		peak = max(peak, memory)
 	}
 	slices.Sort(ratios)
 	slices.Sort(ours)
@@ -161,7 +161,6 @@ func compareWithTar(b *testing.B, r userns.Rung, path string) {
 	b.ReportMetric(ours[pairs/2], "import-ms")
 	b.ReportMetric(theirs[pairs/2], "tar-ms")
 	b.ReportMetric(ratios[pairs/2], "ratio")
-	b.ReportMetric(sync, "sync-ms")
 	b.ReportMetric(peak/1024, "peak-MiB")
 }
 
@@ -177,14 +176,6 @@ func importTarball(t *testing.T, e errand) {
 	}
 	defer f.Close()
 	start := time.Now()
-	var last, synced time.Time
-	s.step = func(what string) {
-		if what == "sync layers" {
-			synced = time.Now()
-		} else if synced.IsZero() {
-			last = time.Now()
-		}
-	}
 	if _, err := s.Import(t.Context(), "debian", Rootfs{Reader: f}, PullOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -202,5 +193,5 @@ func importTarball(t *testing.T, e errand) {
 	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &roles); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Printf("%d %d %d\n", took, max(hwm, roles.Maxrss), synced.Sub(last))
+	fmt.Printf("%d %d\n", took, max(hwm, roles.Maxrss))
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -92,6 +93,7 @@ func (s *Store) LayerDirs(ctx context.Context, img Image) ([]string, error) {
 		return []string{dir}, nil
 	}
 	dirs := make([]string, len(img.Layers))
+	var loose []reference.Digest
 	for i := range img.Layers {
 		id, ok := s.unpackedAs(img.Layers, i)
 		if !ok {
@@ -103,7 +105,11 @@ func (s *Store) LayerDirs(ctx context.Context, img Image) ([]string, error) {
 			}
 		}
 		dirs[i] = s.layerDir(id) + "/" + rootDir
+		if s.isLoose(id) {
+			loose = append(loose, id)
+		}
 	}
+	s.settle(ctx, loose)
 	return dirs, nil
 }
 
@@ -125,7 +131,7 @@ func (s *Store) unpackAgain(ctx context.Context, img Image) error {
 			return fmt.Errorf("layer %s: %w", l.digest, err)
 		}
 	}
-	return s.Sync(ctx)
+	return nil
 }
 
 // unpackBlob unpacks layer i of an image from its stored blob.
@@ -186,41 +192,34 @@ func (s *Store) Owners(id reference.Digest) (overlay.Owners, error) {
 	return overlay.ReadOwners(s.layerDir(id) + "/" + ownersFile)
 }
 
-// Sync makes every layer that was unpacked since the machine started durable, so that it
-// need not be unpacked again after a power loss. Pull, Import and LayerDirs call it; it
-// costs what the filesystem has not written yet.
-func (s *Store) Sync(ctx context.Context) error {
-	names, err := os.ReadDir(s.path(layersDir, s.key))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// writebackAge is when the kernel has written of itself what was written to a file: half a
+// minute, and what its flusher takes (vm.dirty_expire_centisecs).
+const writebackAge = time.Minute
+
+// isLoose reports whether the layer was unpacked here since the machine started and is not
+// known to be on the disk, though by now it should be.
+func (s *Store) isLoose(id reference.Digest) bool {
+	path := s.layerDir(id) + "/" + recordFile
+	data, err := readSmall(path, maxRecord)
+	var r layerRecord
+	if err != nil || bytes.HasPrefix(data, syncedMark) || json.Unmarshal(data, &r) != nil || r.bootRecord != s.boot() {
+		return false
 	}
-	if err != nil {
-		return fmt.Errorf("sync layers: %w", err)
-	}
-	loose := make(map[reference.Digest]layerRecord)
-	for _, n := range names {
-		id, ok := layerID(n.Name())
-		if !ok || !s.isUnpacked(id) {
-			continue
-		}
-		if r, err := s.layerRecord(id); err == nil && !r.Synced && r.bootRecord == s.boot() {
-			loose[id] = r
-		}
-	}
-	if len(loose) == 0 || ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err := syncFilesystem(s.dir); err != nil {
-		return fmt.Errorf("sync layers: %w", err)
+	fi, err := os.Lstat(path)
+	return err == nil && time.Since(fi.ModTime()) >= writebackAge
+}
+
+// settle makes layers durable, so that they need not be unpacked again after a power loss.
+// No pull waits for that, nor fails for it: they are a cache of blobs that are durable.
+// Later there is next to nothing to write any more.
+func (s *Store) settle(ctx context.Context, loose []reference.Digest) {
+	if len(loose) == 0 || syncFilesystem(s.dir) != nil {
+		return
 	}
 	s.step("sync layers")
-	for id, r := range loose {
-		r.Synced = true
-		if err := s.markSynced(ctx, id, r); err != nil {
-			return fmt.Errorf("sync layers: %w", err)
-		}
+	for _, id := range loose {
+		_ = s.markSynced(ctx, id)
 	}
-	return nil
 }
 
 func syncFilesystem(dir string) error {
@@ -233,11 +232,7 @@ func syncFilesystem(dir string) error {
 }
 
 // markSynced replaces layer.json. A layer that was removed meanwhile stays removed.
-func (s *Store) markSynced(ctx context.Context, id reference.Digest, r layerRecord) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
+func (s *Store) markSynced(ctx context.Context, id reference.Digest) error {
 	path := s.layerDir(id) + "/" + recordFile
 	f, err := openLocked(ctx, path, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -247,6 +242,15 @@ func (s *Store) markSynced(ctx context.Context, id reference.Digest, r layerReco
 		return err
 	}
 	defer f.Close()
+	r, err := s.layerRecord(id)
+	if err != nil {
+		return err
+	}
+	r.Synced = true
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
 	next := path + ".next" // whoever makes one holds the lock
 	if err := os.WriteFile(next, data, 0o600); err != nil {
 		return err

@@ -141,9 +141,6 @@ func (s *Store) finish(ctx context.Context, e entry, data []byte, blobs []refere
 	if err := s.syncBlobs(blobs); err != nil {
 		return Image{}, fmt.Errorf("sync blobs: %w", err)
 	}
-	if err := s.Sync(ctx); err != nil {
-		return Image{}, err
-	}
 	e.Notes.Pulled = time.Now().UTC().Format(time.RFC3339)
 	if err := s.record(ctx, e); err != nil {
 		return Image{}, fmt.Errorf("write index: %w", err)

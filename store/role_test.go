@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -181,15 +182,40 @@ func TestRungsSideBySide(t *testing.T) {
 	}
 }
 
+// settled returns the record of a layer that was used again a while after it was
+// unpacked. Before that, neither pull nor run wait for the disk.
+func settled(t *testing.T, s *Store, img Image, record string) []byte {
+	t.Helper()
+	use := func(age time.Duration) (data []byte, synced bool) {
+		then := time.Now().Add(-age)
+		if err := os.Chtimes(record, then, then); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.LayerDirs(t.Context(), img); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data, bytes.HasPrefix(data, syncedMark)
+	}
+	if data, synced := use(0); synced {
+		t.Errorf("of now: %s", data)
+	}
+	data, synced := use(writebackAge)
+	if !synced {
+		t.Fatalf("of a minute ago: %s", data)
+	}
+	return data
+}
+
 // The machine went down before a layer was synced: it is unpacked again, on this machine.
 func TestTornLayer(t *testing.T) {
 	onRungs(t, "", func(t *testing.T, s *Store) {
 		img := mustPull(t, s, alpine, source(t, base(t), second(t)))
 		record := s.layerDir(img.Layers[0]) + "/" + recordFile
-		synced, err := os.ReadFile(record)
-		if err != nil || !bytes.HasPrefix(synced, syncedMark) {
-			t.Fatalf("%s, %v", synced, err)
-		}
+		synced := settled(t, s, img, record)
 		r, err := s.layerRecord(img.Layers[0])
 		if err != nil {
 			t.Fatal(err)
