@@ -166,12 +166,17 @@ func (e *endpoint) leave() {
 
 // leavePlace removes what others find a container by. Its socket must be closed.
 func leavePlace(dir string, p Place) {
-	name := filepath.Join(dir, p.Address.Addr().String())
 	// Another may have taken the address already, if the socket was closed before.
 	if fd, err := dialEndpoint(dir, p.Address.Addr()); err == nil {
 		unix.Close(fd)
 		return
 	}
+	removePlace(dir, p)
+}
+
+// removePlace removes it from a place that is still ours.
+func removePlace(dir string, p Place) {
+	name := filepath.Join(dir, p.Address.Addr().String())
 	_ = os.Remove(name + memberSuffix)
 	_ = os.Remove(name)
 }

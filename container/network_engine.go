@@ -236,14 +236,14 @@ const (
 func (w *wire) finish(ctx context.Context, p *program) {
 	p.awaitNetwork()
 	w.mu.Lock()
-	engine := w.engine
+	engine, inside := w.engine, w.inside
 	w.mu.Unlock()
 	if engine == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, lastWords)
 	defer cancel()
-	if engine.Finish(ctx, silence) != nil {
+	if engine.Finish(ctx, silence) != nil || w.beside.finish(ctx, silence, inside) != nil {
 		_ = engine.Close()
 	}
 }
@@ -252,11 +252,11 @@ func (w *wire) finish(ctx context.Context, p *program) {
 // process takes that apart faster than it does itself. It is waited for here only
 // where it has something to write.
 func (w *wire) close(ctx context.Context, p *program) {
+	w.beside.leave()
 	if w.files[fileFlowLog] != nil || w.capture != nil {
 		w.finish(ctx, p)
 		w.stop()
 	}
-	w.beside.close()
 }
 
 // captureFile is one pcap file for several engines: the header of the first is

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,9 @@ import (
 //
 // Who else could write to an endpoint is the same user: the directory is 0700.
 type netSwitch struct {
+	moved chan struct{} // holds one: a frame came, or one that waited left
+	left  atomic.Bool   // nobody finds us any more
+
 	mu     sync.RWMutex
 	places []switchedPlace
 	peers  map[netip.Addr]*switchPeer
@@ -41,7 +45,9 @@ const (
 	maxFrame  = 1<<16 + slirp.VnetHeaderSize
 )
 
-func newSwitch() *netSwitch { return &netSwitch{peers: map[netip.Addr]*switchPeer{}} }
+func newSwitch() *netSwitch {
+	return &netSwitch{moved: make(chan struct{}, 1), peers: map[netip.Addr]*switchPeer{}}
+}
 
 // plug adds a network; frames that come from there go to deliver until its socket
 // is closed.
@@ -56,8 +62,12 @@ func (s *netSwitch) plug(p switchedPlace, deliver func([]byte) error) {
 			if err != nil {
 				return
 			}
+			if s.handOver(p, buf[:n]) {
+				return
+			}
 			if n > 0 {
 				_ = deliver(buf[:n]) // what is no packet for us is dropped
+				s.move()
 			}
 		}
 	}()
@@ -141,7 +151,7 @@ func (s *netSwitch) meet(at *switchedPlace, dst netip.Addr) bool {
 		unix.Close(fd)
 		return s.peers[dst] != nil
 	}
-	s.peers[dst] = &switchPeer{socket: os.NewFile(uintptr(fd), "peer")}
+	s.peers[dst] = &switchPeer{socket: os.NewFile(uintptr(fd), "peer"), moved: s.move}
 	return true
 }
 
@@ -164,19 +174,34 @@ func (s *netSwitch) Forward(frame []byte) {
 	if !ok {
 		return
 	}
+	// Who has gone may have a successor at the address.
+	for tries := 0; tries < 2 && !s.sendTo(dst, frame); tries++ {
+		if !s.Takes(dst) {
+			return
+		}
+	}
+}
+
+// sendTo sends a frame to the peer at an address. It reports false when that has
+// gone, and forgets it.
+func (s *netSwitch) sendTo(dst netip.Addr, frame []byte) bool {
 	s.mu.RLock()
 	peer := s.peers[dst]
 	s.mu.RUnlock()
-	if peer == nil || peer.send(frame) {
-		return
+	if peer == nil {
+		return false
 	}
-	// It has gone; another may have its address soon.
+	if peer.send(frame) {
+		return true
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.peers[dst] == peer {
 		peer.close()
 		delete(s.peers, dst)
+		s.move()
 	}
+	return false
 }
 
 // destination is the address that a frame's packet is for.
@@ -197,6 +222,7 @@ func destination(frame []byte) (netip.Addr, bool) {
 // switchPeer is the way to another container.
 type switchPeer struct {
 	socket *os.File
+	moved  func() // called when nothing waits any more
 
 	mu      sync.Mutex
 	waiting [][]byte // what its socket had no room for, in order
@@ -254,6 +280,14 @@ func (p *switchPeer) drain() {
 		}
 	}
 	p.waiting = nil
+	p.moved()
+}
+
+// isBehind reports whether frames wait.
+func (p *switchPeer) isBehind() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bytes > 0
 }
 
 func (p *switchPeer) close() { p.socket.Close() }

@@ -4,11 +4,17 @@ package container
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sbx/slirp"
 )
@@ -119,6 +125,159 @@ func TestSwitch(t *testing.T) {
 	switches["alice"].close()
 	if err := h.RemoveNetwork(n); err != nil {
 		t.Error(err)
+	}
+}
+
+// segmentTo is a frame with a TCP segment, told by a number.
+func segmentTo(dst netip.Addr, flags, number byte) []byte {
+	f := frame(dst, 20)
+	packet := f[slirp.VnetHeaderSize:]
+	packet[9], packet[20], packet[20+13] = unix.IPPROTO_TCP, number, flags
+	return f
+}
+
+// A container that has left a network still hears of its connections, until somebody
+// has its address: what begins something is the successor's then.
+func TestSwitchLeft(t *testing.T) {
+	h := newTestHome(t)
+	n, err := h.CreateNetwork(NetworkOptions{Name: "lab", Subnets: []string{"172.29.243.0/28"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inbox := map[string]chan byte{}
+	plug := func(name, address string) *netSwitch {
+		t.Helper()
+		end, err := n.join(&Config{ID: strings.Repeat(name[:1], 64), Name: name}, Endpoint{Network: "lab", Address: address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, box := newSwitch(), make(chan byte, 100)
+		s.plug(switchedPlace{Place: end.place, dir: end.dir, socket: pollable(end.socket)}, func(f []byte) error {
+			box <- f[slirp.VnetHeaderSize+20]
+			return nil
+		})
+		t.Cleanup(s.close)
+		inbox[name] = box
+		return s
+	}
+	expect := func(name string, numbers ...byte) {
+		t.Helper()
+		for _, want := range numbers {
+			if got := <-inbox[name]; got != want {
+				t.Fatalf("%s got packet %d, want %d", name, got, want)
+			}
+		}
+	}
+	const ack, syn = 16, 2
+	at := netip.MustParseAddr("172.29.243.9")
+	old, web := plug("old", at.String()), plug("web", "")
+	send := func(flags, number byte) {
+		t.Helper()
+		if !web.Takes(at) {
+			t.Fatalf("the switch does not take packet %d", number)
+		}
+		web.Forward(segmentTo(at, flags, number))
+	}
+	send(syn, 1)
+	old.leave()
+	if members, err := n.Members(); err != nil || len(members) != 1 {
+		t.Errorf("%v, %v are in the network after one has left", members, err)
+	}
+	send(ack, 2)
+	send(syn, 3) // there is nobody else
+	expect("old", 1, 2, 3)
+	plug("new", at.String())
+	send(ack, 4)
+	expect("old", 4)
+	send(syn, 5)
+	expect("new", 5)
+	send(ack, 6)
+	expect("new", 6)
+}
+
+// What waits for a container that is slow has been sent when finish returns.
+func TestSwitchFinish(t *testing.T) {
+	h := newTestHome(t)
+	n, err := h.CreateNetwork(NetworkOptions{Name: "lab", Subnets: []string{"172.29.244.0/28"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow, err := n.join(&Config{ID: strings.Repeat("a", 64), Name: "slow"}, Endpoint{Network: "lab"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := n.join(&Config{ID: strings.Repeat("b", 64), Name: "b"}, Endpoint{Network: "lab"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSwitch()
+	s.plug(switchedPlace{Place: end.place, dir: end.dir, socket: pollable(end.socket)}, func([]byte) error { return nil })
+	t.Cleanup(s.close)
+	to := slow.place.Address.Addr()
+	if !s.Takes(to) {
+		t.Fatal("the switch does not take the packets")
+	}
+	const frames = 40
+	for range frames {
+		s.Forward(frame(to, 65000))
+	}
+	s.leave()
+	ctx := context.Background()
+	if err := s.finish(ctx, time.Millisecond, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("finished with %v although nobody reads", err)
+	}
+	socket := pollable(slow.socket)
+	t.Cleanup(func() { socket.Close() })
+	read := make(chan error, 1)
+	go func() {
+		b := make([]byte, maxFrame)
+		for range frames {
+			if _, err := socket.Read(b); err != nil {
+				read <- err
+				return
+			}
+		}
+		read <- nil
+	}()
+	if err := s.finish(ctx, time.Minute, nil); err != nil {
+		t.Error(err)
+	}
+	s.close()
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEndingStreams(t *testing.T) {
+	before, err := endingStreams()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"127.83.0.1", "::1"} {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// More than the other side has room for.
+		_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		for err == nil {
+			_, err = c.Write(make([]byte, 1<<20))
+		}
+		c.Close()
+		list, err := endingStreams()
+		if a := netip.MustParseAddr(host); err != nil || !slices.Contains(list, a) {
+			t.Errorf("%v, %v does not have %s; before %v", list, err, host, before)
+		}
+		server.Close()
 	}
 }
 

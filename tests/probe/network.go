@@ -123,8 +123,11 @@ func lookup(args []string) error {
 	return nil
 }
 
+// datagrams are what say sends over UDP: many of a size, and fewer than a socket holds.
+const datagrams, datagramSize = 40, 1000
+
 // say sends to a server at "tcp ADDRESS" what the kernels take until nobody takes
-// more, tells how many bytes that was, and ends.
+// more, or some datagrams at "udp ADDRESS"; it tells how many bytes that was, and ends.
 func say(args []string) error {
 	if len(args) != 2 {
 		return errors.New("say NETWORK ADDRESS")
@@ -134,22 +137,36 @@ func say(args []string) error {
 		return err
 	}
 	said := 0
+	defer func() { fmt.Println(said, "bytes") }()
+	if strings.HasPrefix(args[0], "udp") {
+		for range datagrams {
+			n, err := c.Write(make([]byte, datagramSize))
+			said += n
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	for {
 		c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
 		n, err := c.Write(make([]byte, 1<<16))
 		said += n
 		if err != nil {
-			fmt.Println(said, "bytes")
 			return nil
 		}
 	}
 }
 
 // count waits for a client at "tcp ADDRESS" and for a line of standard input; it
-// tells how many bytes the client then sends, and how that ends.
+// tells how many bytes the client then sends, and how that ends. At "udp ADDRESS" it
+// is the datagrams that say sends.
 func count(args []string) error {
 	if len(args) != 2 {
 		return errors.New("count NETWORK ADDRESS")
+	}
+	if strings.HasPrefix(args[0], "udp") {
+		return countDatagrams(args[0], args[1])
 	}
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), args[0], args[1])
 	if err != nil {
@@ -167,4 +184,26 @@ func count(args []string) error {
 	n, err := io.Copy(io.Discard, c)
 	fmt.Println(n, "bytes")
 	return err
+}
+
+func countDatagrams(network, address string) error {
+	l, err := (&net.ListenConfig{}).ListenPacket(context.Background(), network, address)
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.LocalAddr().(*net.UDPAddr).Port)
+	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+		return err
+	}
+	l.SetReadDeadline(time.Now().Add(patience))
+	got := 0
+	defer func() { fmt.Println(got, "bytes") }()
+	for b := make([]byte, 1<<16); got < datagrams*datagramSize; {
+		n, _, err := l.ReadFrom(b)
+		got += n
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
