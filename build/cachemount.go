@@ -97,30 +97,10 @@ func lockCache(ctx context.Context, name string, how int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	got := make(chan error, 1)
-	go func() {
-		for {
-			err := unix.Flock(int(f.Fd()), how)
-			if !errors.Is(err, unix.EINTR) {
-				got <- err
-				return
-			}
-		}
-	}()
-	select {
-	case err := <-got:
-		if err != nil {
-			f.Close()
-			return nil, err
-		}
-		return f, nil
-	case <-ctx.Done():
-		go func() {
-			<-got //nolint:errcheck // the lock goes with the file
-			f.Close()
-		}()
-		return nil, ctx.Err()
+	if err := store.LockFile(ctx, f, how); err != nil {
+		return nil, err
 	}
+	return f, nil
 }
 
 // fillCache makes the tree of a cache that is new, of what its mount comes from.

@@ -143,10 +143,11 @@ func createLocked(prefix string) (*os.File, error) {
 
 // flock waits for an exclusive lock on f. It closes f when it fails: a thread may still
 // be waiting for the lock then, and no call takes it back.
-func flock(ctx context.Context, f *os.File) error { return lockAs(ctx, f, unix.LOCK_EX) }
+func flock(ctx context.Context, f *os.File) error { return LockFile(ctx, f, unix.LOCK_EX) }
 
-// lockAs is flock for either kind of lock: LOCK_EX, LOCK_SH.
-func lockAs(ctx context.Context, f *os.File, how int) error {
+// LockFile waits for a lock on f as flock(2) knows them: LOCK_EX or LOCK_SH, and with
+// LOCK_NB it does not wait. The lock ends with f, which is closed when there is an error.
+func LockFile(ctx context.Context, f *os.File, how int) error {
 	fd := int(f.Fd())
 	err := unix.Flock(fd, how|unix.LOCK_NB)
 	if err == nil {

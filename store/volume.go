@@ -73,7 +73,7 @@ func (v *Volumes) lock(ctx context.Context, how int) (release func(), err error)
 	if err != nil {
 		return nil, fmt.Errorf("lock volumes: %w", err)
 	}
-	if err := lockAs(ctx, f, how); err != nil {
+	if err := LockFile(ctx, f, how); err != nil {
 		return nil, fmt.Errorf("lock volumes: %w", err)
 	}
 	return func() { f.Close() }, nil
@@ -238,7 +238,7 @@ func (v *Volumes) Seed(ctx context.Context, vol Volume, lower []string, at strin
 		return fmt.Errorf("fill volume %s: %w", vol.Name, err)
 	}
 	defer own.Close()
-	if err := lockAs(ctx, own, unix.LOCK_EX); err != nil {
+	if err := LockFile(ctx, own, unix.LOCK_EX); err != nil {
 		return fmt.Errorf("fill volume %s: %w", vol.Name, err)
 	}
 	if err := v.seed(ctx, vol, lower, at); err != nil {
