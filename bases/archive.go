@@ -31,9 +31,9 @@ const (
 	maxIndex   = 1 << 30
 )
 
-// release gets and verifies the index of a suite.
+// release gets and verifies the index of a suite, and keeps it.
 func (a *archive) release(ctx context.Context, suite string) (*release, error) {
-	where := a.url + "/dists/" + suite + "/InRelease"
+	where := a.releaseURL(suite)
 	r, err := fetch.OpenFile(ctx, where, 0, a.cache.fetch)
 	if err != nil {
 		if isMissing(err) {
@@ -49,6 +49,26 @@ func (a *archive) release(ctx context.Context, suite string) (*release, error) {
 	if len(data) > maxRelease {
 		return nil, fmt.Errorf("get %s: more than %d bytes", where, maxRelease)
 	}
+	rel, err := a.openRelease(data, suite)
+	if err == nil {
+		a.cache.keep(where, data)
+	}
+	return rel, err
+}
+
+func (a *archive) releaseURL(suite string) string { return a.url + "/dists/" + suite + "/InRelease" }
+
+// keptRelease is release without the mirror: as that was when it was last reached.
+func (a *archive) keptRelease(suite string) (*release, error) {
+	data, err := a.cache.kept(a.releaseURL(suite))
+	if err != nil {
+		return nil, err
+	}
+	return a.openRelease(data, suite)
+}
+
+func (a *archive) openRelease(data []byte, suite string) (*release, error) {
+	where := a.releaseURL(suite)
 	text, err := a.keys.openSigned(data, a.now)
 	if err != nil {
 		return nil, fmt.Errorf("verify %s: %w", where, err)

@@ -9,10 +9,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"sbx/container"
 	"sbx/fetch"
+	"sbx/store"
 )
 
 // Variants of a bootstrap.
@@ -35,6 +37,8 @@ type Bootstrap struct {
 	Fetch      fetch.Options
 	// Progress is told what is being done, in words for the user.
 	Progress func(text string)
+	// Event is told how much of the packages is there.
+	Event func(store.Event)
 }
 
 // suiteError says that a suite is not known, and so not whose keys sign it.
@@ -60,8 +64,9 @@ type unpacked struct {
 	archive  *archive
 }
 
-// prepare settles where everything comes from and who must have signed it.
-func (b Bootstrap) prepare(h *container.Home) (*unpacked, error) {
+// prepare settles where everything comes from and who must have signed it. What it
+// returns is to be closed.
+func (b Bootstrap) prepare(ctx context.Context, h *container.Home) (*unpacked, error) {
 	u := &unpacked{Bootstrap: b}
 	if u.Variant == "" {
 		u.Variant = VariantMinbase
@@ -71,6 +76,9 @@ func (b Bootstrap) prepare(h *container.Home) (*unpacked, error) {
 	}
 	if u.Progress == nil {
 		u.Progress = func(string) {}
+	}
+	if u.Event == nil {
+		u.Event = func(store.Event) {}
 	}
 	var known bool
 	if u.vendor, known = vendorOf(b.Suite); !known && (b.Mirror == "" || b.Keyring == "") {
@@ -86,7 +94,7 @@ func (b Bootstrap) prepare(h *container.Home) (*unpacked, error) {
 	if err != nil {
 		return nil, err
 	}
-	cache, err := openCache(h.Store, b.Fetch)
+	cache, err := openCache(ctx, h.Store, b.Fetch)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +102,10 @@ func (b Bootstrap) prepare(h *container.Home) (*unpacked, error) {
 	return u, nil
 }
 
-// reach asks one mirror after the other for the suite's index, until one has it.
+func (u *unpacked) close() { u.archive.cache.close() }
+
+// reach asks one mirror after the other for the suite's index, until one has it. Where
+// none answers, one that is kept will do.
 func (u *unpacked) reach(ctx context.Context) error {
 	var err error
 	for i, mirror := range u.Mirrors {
@@ -109,7 +120,25 @@ func (u *unpacked) reach(ctx context.Context) error {
 			u.Progress(err.Error())
 		}
 	}
+	if isUnanswered(err) && u.reachKept() {
+		u.Progress(err.Error())
+		u.Progress("Using the index of " + u.release.date.UTC().Format(time.DateOnly) + ", which is kept")
+		return nil
+	}
 	return err
+}
+
+// reachKept is reach without a network.
+func (u *unpacked) reachKept() bool {
+	for _, mirror := range u.Mirrors {
+		u.Mirror = strings.TrimRight(mirror, "/")
+		u.archive.url = u.Mirror
+		var err error
+		if u.release, err = u.archive.keptRelease(u.Suite); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // readKeys reads the keys that may sign: those that were named, those of this
@@ -174,7 +203,10 @@ func (u *unpacked) choose(ctx context.Context) error {
 		size += p.size
 	}
 	u.Progress(fmt.Sprintf("Getting %d packages, %d MB", len(u.packages), (size+500_000)/1_000_000))
-	return u.archive.getAll(ctx, u.packages, func(*debPackage) {})
+	var had atomic.Int64
+	return u.archive.getAll(ctx, u.packages, func(p *debPackage) {
+		u.Event(store.Event{Status: store.StatusDownloading, Current: had.Add(p.size), Total: size})
+	})
 }
 
 // isMerged reports whether the suite has /bin and the like as links into /usr:

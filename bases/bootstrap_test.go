@@ -19,6 +19,7 @@ import (
 	"pault.ag/go/debian/version"
 
 	"sbx/reference"
+	"sbx/store"
 	"sbx/tests/upstream"
 )
 
@@ -31,7 +32,7 @@ func prepared(t *testing.T, m *fakeMirror) *unpacked {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &unpacked{Bootstrap: Bootstrap{Suite: testSuite, Arch: "amd64", Variant: VariantMinbase, Components: []string{"main"}, Mirrors: []string{m.URL}, Progress: func(string) {}}}
+	u := &unpacked{Bootstrap: Bootstrap{Suite: testSuite, Arch: "amd64", Variant: VariantMinbase, Components: []string{"main"}, Mirrors: []string{m.URL}, Progress: func(string) {}, Event: func(store.Event) {}}}
 	u.archive = &archive{url: m.URL, keys: keys, cache: cache{dir: t.TempDir()}, now: time.Unix(2000, 0)}
 	return u
 }
@@ -66,6 +67,7 @@ func TestBootstrapChoice(t *testing.T) {
 	for name, test := range map[string]struct {
 		packages []upstream.Package
 		include  []string
+		variant  string
 		want     string // packages, or what the error says
 	}{
 		"required and essential": {packages: []upstream.Package{apt, required("aa", ""), optional("bb", "Essential: yes\n"), optional("cc", "")}, want: "apt aa bb"},
@@ -80,13 +82,16 @@ func TestBootstrapChoice(t *testing.T) {
 		"missing":                {packages: []upstream.Package{apt}, include: []string{"nosuch"}, want: "choose packages: the suite has no package nosuch, asked for by --include"},
 		"unsatisfied": {packages: []upstream.Package{apt, optional("bb", "Depends: cc\n"), optional("cc", "Depends: dd (>= 3)\n"), optional("dd", "")}, include: []string{"bb"},
 			want: "choose packages: nothing in the suite satisfies dd (>= 3), needed by cc, needed by bb, asked for by --include"},
-		"conflict": {packages: []upstream.Package{apt, required("aa", "Conflicts: bb\n"), required("bb", "")}, want: "choose packages: aa and bb cannot be installed together"},
-		"no apt":   {packages: []upstream.Package{required("aa", "")}, want: "choose packages: the suite has no package apt, of every system"},
+		"standard":          {packages: []upstream.Package{apt, required("aa", ""), optional("bb", ""), {Name: "cc", Version: "1", Fields: "Priority: important\nDepends: dd\n"}, optional("dd", "")}, variant: VariantStandard, want: "aa apt cc dd"},
+		"standard, lacking": {packages: []upstream.Package{apt, {Name: "cc", Version: "1", Fields: "Priority: important\nDepends: dd\n"}}, variant: VariantStandard, want: "choose packages: nothing in the suite satisfies dd, needed by cc, of variant standard"},
+		"no importance":     {packages: []upstream.Package{apt, {Name: "cc", Version: "1", Fields: "Priority: important\n"}}, want: "apt"},
+		"conflict":          {packages: []upstream.Package{apt, required("aa", "Conflicts: bb\n"), required("bb", "")}, want: "choose packages: aa and bb cannot be installed together"},
+		"no apt":            {packages: []upstream.Package{required("aa", "")}, want: "choose packages: the suite has no package apt, of every system"},
 	} {
 		m := newFakeMirror(t)
 		m.publish(testSuite, time.Unix(1500, 0), "", test.packages...)
 		u := prepared(t, m)
-		u.Include = test.include
+		u.Include, u.Variant = test.include, or(test.variant, VariantMinbase)
 		err := choose(t, u)
 		got := ""
 		if err != nil {
@@ -153,7 +158,7 @@ func TestBootstrapRefuses(t *testing.T) {
 		}
 		left, _ := filepath.Glob(filepath.Join(u.archive.cache.dir, "*"))
 		for _, f := range left {
-			if !strings.HasSuffix(f, ".part") && strings.HasPrefix(name, "wrong") && name != "wrong package" {
+			if filepath.Ext(f) == "" && strings.HasPrefix(name, "wrong") && name != "wrong package" {
 				t.Errorf("%s: %s is left", name, f)
 			}
 		}
@@ -214,6 +219,58 @@ func TestBootstrapResumes(t *testing.T) {
 	}
 	if got, err := os.ReadFile(strings.TrimSuffix(part, ".part")); err != nil || !bytes.Equal(got, whole) {
 		t.Errorf("the file that was gone on with is wrong: %v", err)
+	}
+}
+
+// Without a network a suite is chosen again of what is kept, of the index as it was
+// and with the same proof; what is not kept is missing.
+func TestBootstrapOffline(t *testing.T) {
+	m := newFakeMirror(t)
+	m.publish(testSuite, time.Unix(1500, 0), "", optional("apt", ""), optional("bb", ""))
+	first := prepared(t, m)
+	if err := choose(t, first); err != nil {
+		t.Fatal(err)
+	}
+	m.Close()
+	var said []string
+	again := prepared(t, m)
+	again.archive.cache = first.archive.cache
+	again.Mirrors = []string{"http://127.0.0.1:1", m.URL + "/"}
+	again.Progress = func(text string) { said = append(said, text) }
+	if err := choose(t, again); err != nil {
+		t.Fatal(err)
+	}
+	if chosen(again) != chosen(first) || again.Mirror != m.URL {
+		t.Errorf("chosen %s of %s, want %s of %s", chosen(again), again.Mirror, chosen(first), m.URL)
+	}
+	if text := strings.Join(said, "\n"); !strings.Contains(text, "connection refused\nUsing the index of 1970-01-01, which is kept") {
+		t.Errorf("said %q", text)
+	}
+	again.Include = []string{"bb"}
+	if err := choose(t, again); err == nil || !strings.Contains(err.Error(), "package bb: download ") {
+		t.Errorf("a package that is not kept: %v", err)
+	}
+	other, err := parseKeyring(upstream.NewSigner(9).Packet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.archive.keys = other
+	if err := choose(t, again); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("an index that nobody trusted signed: %v", err)
+	}
+}
+
+// A mirror that answers that it has no such suite is believed, whatever is kept.
+func TestBootstrapGone(t *testing.T) {
+	m := newFakeMirror(t)
+	m.publish(testSuite, time.Unix(1500, 0), "", optional("apt", ""))
+	u := prepared(t, m)
+	if err := choose(t, u); err != nil {
+		t.Fatal(err)
+	}
+	m.Remove("dists/test/InRelease")
+	if err := choose(t, u); err == nil || !strings.Contains(err.Error(), "has no suite test") {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -283,17 +340,64 @@ func TestBootstrapTar(t *testing.T) {
 	}
 }
 
+// Data of every kind that dpkg-deb writes is read, and is the same.
+func TestBootstrapCompressions(t *testing.T) {
+	for _, how := range []string{"gz", "xz", "zst"} {
+		m := newFakeMirror(t)
+		m.publish(testSuite, time.Unix(1500, 0), "", upstream.Package{
+			Name: "apt", Version: "1", Fields: "Priority: required\n", Compression: how,
+			Data: []tar.Header{{Typeflag: tar.TypeReg, Name: "./f", Mode: 0o644}}, Contents: map[string]string{"./f": noise(100_000)},
+		})
+		if !bytes.Contains(m.File("pool/apt.deb"), []byte("data.tar."+how)) {
+			t.Fatalf("the test's package has no data.tar.%s", how)
+		}
+		u := prepared(t, m)
+		if err := choose(t, u); err != nil {
+			t.Fatal(err)
+		}
+		for _, when := range []string{"first", "of what is kept"} {
+			var out bytes.Buffer
+			if err := u.writeTar(t.Context(), &out); err != nil {
+				t.Errorf("%s, %s: %v", how, when, err)
+			}
+			if got := contentOf(t, &out, "f"); got != noise(100_000) {
+				t.Errorf("%s, %s: the file has %d bytes", how, when, len(got))
+			}
+		}
+	}
+}
+
+// contentOf is that of a file in a tar.
+func contentOf(t *testing.T, tarball io.Reader, name string) string {
+	t.Helper()
+	for r := tar.NewReader(tarball); ; {
+		h, err := r.Next()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if h.Name != name {
+			continue
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+}
+
 // A package that tries to leave the root, or is none, is refused by name.
 func TestBootstrapHostilePackages(t *testing.T) {
 	for name, test := range map[string]struct {
 		p    upstream.Package
 		want string
 	}{
-		"dots":       {upstream.Package{Data: []tar.Header{{Typeflag: tar.TypeReg, Name: "./a/../../x"}}}, `leads out of the root`},
-		"hard link":  {upstream.Package{Data: []tar.Header{{Typeflag: tar.TypeLink, Name: "./x", Linkname: "/"}}}, `leads to nothing`},
-		"control":    {upstream.Package{Control: map[string]string{"../x": ""}}, `strange control file`},
-		"trigger":    {upstream.Package{Control: map[string]string{"triggers": "interest ../x\n"}}, `strange trigger "../x"`},
-		"other name": {upstream.Package{Control: map[string]string{"control": "Package: zz\nVersion: 1\n"}}, `it is package "zz" "1", the index says "apt" "1"`},
+		"dots":         {upstream.Package{Data: []tar.Header{{Typeflag: tar.TypeReg, Name: "./a/../../x"}}}, `leads out of the root`},
+		"hard link up": {upstream.Package{Data: []tar.Header{{Typeflag: tar.TypeLink, Name: "./x", Linkname: "./../../etc/passwd"}}}, `hard link "./x" leads out of the root, to "./../../etc/passwd"`},
+		"hard link":    {upstream.Package{Data: []tar.Header{{Typeflag: tar.TypeLink, Name: "./x", Linkname: "/"}}}, `leads to nothing`},
+		"control":      {upstream.Package{Control: map[string]string{"../x": ""}}, `strange control file`},
+		"trigger":      {upstream.Package{Control: map[string]string{"triggers": "interest ../x\n"}}, `strange trigger "../x"`},
+		"other name":   {upstream.Package{Control: map[string]string{"control": "Package: zz\nVersion: 1\n"}}, `it is package "zz" "1", the index says "apt" "1"`},
 	} {
 		m := newFakeMirror(t)
 		test.p.Name, test.p.Version, test.p.Fields = "apt", "1", "Priority: required\n"

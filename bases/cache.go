@@ -26,16 +26,29 @@ import (
 type cache struct {
 	dir   string
 	fetch fetch.Options
+	use   *os.File // holds the lock of those who use it; nil in tests
 }
 
-// openCache makes the store's cache of downloads.
-func openCache(st *store.Store, o fetch.Options) (cache, error) {
-	dir := filepath.Join(st.Path(), "cache", "archive")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// openCache makes the store's cache of downloads. Until it is closed, nothing is
+// removed of it but by its users.
+func openCache(ctx context.Context, st *store.Store, o fetch.Options) (cache, error) {
+	dir := cacheDir(st)
+	err := os.MkdirAll(dir, 0o700)
+	if err != nil {
 		return cache{}, fmt.Errorf("create cache: %w", err)
 	}
-	return cache{dir, o}, nil
+	use, err := os.OpenFile(dir+lockEnding, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = store.LockFile(ctx, use, unix.LOCK_SH)
+	}
+	if err != nil {
+		return cache{}, fmt.Errorf("lock cache: %w", err)
+	}
+	return cache{dir, o, use}, nil
 }
+
+// close ends the use of the cache.
+func (c cache) close() { _ = c.use.Close() }
 
 // anySize is the size of a file of which its index says none.
 const anySize = -1
@@ -46,6 +59,7 @@ const anySize = -1
 func (c cache) get(ctx context.Context, where string, digest reference.Digest, size int64, tell func(int64)) (*os.File, error) {
 	whole := filepath.Join(c.dir, digest.Hex())
 	if f, err := os.Open(whole); err == nil {
+		noteUse(whole)
 		return f, nil
 	}
 	part, err := os.OpenFile(whole+".part", os.O_RDWR|os.O_CREATE, 0o600)
@@ -53,8 +67,7 @@ func (c cache) get(ctx context.Context, where string, digest reference.Digest, s
 		return nil, fmt.Errorf("cache %s: %w", path.Base(where), err)
 	}
 	// Who holds the part is getting it: it is waited for, and then it is whole.
-	if err := unix.Flock(int(part.Fd()), unix.LOCK_EX); err != nil {
-		part.Close()
+	if err := store.LockFile(ctx, part, unix.LOCK_EX); err != nil {
 		return nil, fmt.Errorf("cache %s: %w", path.Base(where), err)
 	}
 	if f, err := os.Open(whole); err == nil {

@@ -325,7 +325,7 @@ func TestCatalogMirrors(t *testing.T) {
 	}
 	// What an attempt that died has left is gone on with, and removed in the end.
 	p = newPulling(t, own, "/alpine", "alpine")
-	files, err := openCache(p.home.Store, fetch.Options{})
+	files, err := openCache(t.Context(), p.home.Store, fetch.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

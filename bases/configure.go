@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"sbx/container"
 	"sbx/reference"
@@ -26,10 +28,11 @@ import (
 //
 // Runs in: the host's namespaces, as the user; foreign programs run in the container.
 func (b Bootstrap) Make(ctx context.Context, h *container.Home, name string) (store.Image, error) {
-	u, err := b.prepare(h)
+	u, err := b.prepare(ctx, h)
 	if err != nil {
 		return store.Image{}, err
 	}
+	defer u.close()
 	if err := u.reach(ctx); err != nil {
 		return store.Image{}, err
 	}
@@ -37,15 +40,20 @@ func (b Bootstrap) Make(ctx context.Context, h *container.Home, name string) (st
 }
 
 // make makes the image of a suite whose index is there.
-func (u *unpacked) make(ctx context.Context, h *container.Home, name string) (store.Image, error) {
+func (u *unpacked) make(ctx context.Context, h *container.Home, name string) (img store.Image, err error) {
 	if err := u.choose(ctx); err != nil {
-		return store.Image{}, err
+		return img, err
 	}
 	draft, err := h.Store.NewDraft(ctx)
 	if err != nil {
-		return store.Image{}, err
+		return img, err
 	}
-	defer draft.Close()
+	defer func() {
+		draft.Close()
+		if err != nil {
+			sweep(context.WithoutCancel(ctx), h)
+		}
+	}()
 	u.Progress("Unpacking")
 	r, w := io.Pipe()
 	defer r.Close()
@@ -60,7 +68,7 @@ func (u *unpacked) make(ctx context.Context, h *container.Home, name string) (st
 		return store.Image{}, err
 	}
 	date := u.date()
-	config := dockerspec.DockerOCIImage{Image: ocispec.Image{Created: &date, Platform: ocispec.Platform{OS: "linux", Architecture: goArch(u.Arch)}}}
+	config := dockerspec.DockerOCIImage{Image: ocispec.Image{Created: &date, Platform: ocispec.Platform{OS: "linux", Architecture: goArch(u.Arch), Variant: armVariants[u.Arch]}}}
 	config.Config.Cmd = []string{"bash"}
 	config.Config.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	config.History = []ocispec.History{
@@ -70,8 +78,19 @@ func (u *unpacked) make(ctx context.Context, h *container.Home, name string) (st
 	return draft.Commit(ctx, store.NewImage{Layers: []store.Layer{files, changes}, Config: config, Names: []string{name}})
 }
 
+// sweep removes the layers of what could not be made. What it cannot remove goes with
+// the next image that is.
+func sweep(ctx context.Context, h *container.Home) {
+	if keep, err := h.Roots(); err == nil {
+		_ = h.Store.Collect(ctx, keep)
+	}
+}
+
 // architectures are those that Debian and Go call differently.
 var architectures = map[string]string{"i386": "386", "armhf": "arm", "armel": "arm", "ppc64el": "ppc64le", "mips64el": "mips64le"}
+
+// armVariants are what images call the machines that are all arm to Go.
+var armVariants = map[string]string{"armhf": "v7", "armel": "v5"}
 
 func goArch(arch string) string {
 	if name := architectures[arch]; name != "" {
@@ -124,6 +143,9 @@ func (u *unpacked) runScript(ctx context.Context, c *container.Container) error 
 	status, err := c.RunStep(ctx, w, w)
 	w.Close()
 	output := <-said
+	if errors.Is(err, unix.ENOEXEC) && goArch(u.Arch) != runtime.GOARCH {
+		return &archError{u.Arch}
+	}
 	if err != nil {
 		return fmt.Errorf("configure packages: %w", err)
 	}
@@ -131,6 +153,18 @@ func (u *unpacked) runScript(ctx context.Context, c *container.Container) error 
 		return &scriptError{status: status, scriptOutput: output}
 	}
 	return nil
+}
+
+// archError says that the packages' scripts are for another kind of machine.
+type archError struct{ arch string }
+
+func (e *archError) Error() string {
+	return "configure packages: they are for " + e.arch + ", and this machine, which is " + DebianArch(runtime.GOARCH) + ", does not run its programs"
+}
+
+// Hint says what would.
+func (e *archError) Hint() string {
+	return "make it on a machine of that kind; or the administrator may install qemu-user-static, which registers an emulator with binfmt_misc"
 }
 
 // scriptOutput is what is kept of the scripts' output: the package at fault, if

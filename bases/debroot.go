@@ -77,8 +77,11 @@ func (r *debRoot) add(p *debPackage, d *deb) error {
 	sums := map[string]string{}
 	err := d.eachFile(func(h *tar.Header, content io.Reader) error {
 		name := path.Clean("/" + h.Name)
-		if strings.Contains("/"+h.Name+"/", "/../") {
+		if leadsUp(h.Name) {
 			return fmt.Errorf("file %.200q leads out of the root", h.Name)
+		}
+		if h.Typeflag == tar.TypeLink && leadsUp(h.Linkname) {
+			return fmt.Errorf("hard link %.200q leads out of the root, to %.200q", h.Name, h.Linkname)
 		}
 		if name == "/" {
 			list.WriteString("/.\n")
@@ -98,6 +101,9 @@ func (r *debRoot) add(p *debPackage, d *deb) error {
 	}
 	return r.record(p, d, list.String(), conffiles, sums)
 }
+
+// leadsUp reports whether a name has a way out of the directory that it begins in.
+func leadsUp(name string) bool { return strings.Contains("/"+name+"/", "/../") }
 
 // entry writes one file. In a merged root /bin/ls is /usr/bin/ls, and what is
 // in place of the links is left out.

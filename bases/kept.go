@@ -3,6 +3,7 @@
 package bases
 
 import (
+	"crypto/sha256"
 	"errors"
 	"io"
 	"os"
@@ -51,6 +52,7 @@ func openKept(name string) io.ReadCloser {
 	}
 	plain, how, err := overlay.Decompress(f)
 	if err == nil && how == overlay.Gzip {
+		noteUse(name)
 		return &keptReader{plain, f}
 	}
 	if err == nil {
@@ -58,6 +60,28 @@ func openKept(name string) io.ReadCloser {
 	}
 	f.Close()
 	return nil
+}
+
+// keep keeps what was got from a URL, for when that is not reached.
+func (c cache) keep(where string, data []byte) {
+	part, err := os.CreateTemp(c.dir, "*.part")
+	if err != nil {
+		return // it is only for the next time
+	}
+	_, err = part.Write(data)
+	if err = errors.Join(err, part.Close()); err == nil {
+		err = os.Rename(part.Name(), c.keptName(where))
+	}
+	if err != nil {
+		_ = os.Remove(part.Name())
+	}
+}
+
+// kept returns what keep has kept.
+func (c cache) kept(where string) ([]byte, error) { return os.ReadFile(c.keptName(where)) }
+
+func (c cache) keptName(where string) string {
+	return filepath.Join(c.dir, reference.SHA256(sha256.Sum256([]byte(where))).Hex()+".index")
 }
 
 type keptReader struct {

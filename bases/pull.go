@@ -100,10 +100,11 @@ func (p Pull) get(ctx context.Context, st *store.Store, name string, before stor
 	if err != nil {
 		return img, err
 	}
-	files, err := openCache(st, p.Fetch)
+	files, err := openCache(ctx, st, p.Fetch)
 	if err != nil {
 		return img, err
 	}
+	defer files.close()
 	for i, s := range sites {
 		if img, err = p.getFrom(ctx, s, st, files, name, before); err == nil || !mayBeElsewhere(err) || ctx.Err() != nil {
 			return img, err

@@ -76,6 +76,12 @@ func isMissing(err error) bool {
 	return errors.As(err, &e) && e.Status == 404
 }
 
+// isUnanswered reports whether a server was not reached, or could not say anything.
+func isUnanswered(err error) bool {
+	var e *fetch.Error
+	return errors.As(err, &e) && e.IsUnanswered()
+}
+
 // fail says of which file of the site an error is.
 func (s *site) fail(name string, err error) error {
 	return fmt.Errorf("verify %s/%s: %w", s.url, name, err)

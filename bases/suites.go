@@ -24,12 +24,14 @@ func (p Pull) bootstrap(ctx context.Context, h *container.Home, name string, bef
 		return store.Image{}, &ElsewhereError{&missingError{"no " + p.Distribution.Name + " " + p.Tag + " for " + p.Platform.Architecture + " is made here", vendors()[i].suites}}
 	}
 	b := Bootstrap{
-		Suite: suite, Arch: DebianArch(p.Platform.Architecture), Mirrors: p.Mirrors, Keyring: p.Keyring, Epoch: p.Epoch, Fetch: p.Fetch, Progress: p.Progress,
+		Suite: suite, Arch: DebianArch(p.Platform.Architecture), Mirrors: p.Mirrors, Keyring: p.Keyring, Epoch: p.Epoch, Fetch: p.Fetch, Progress: p.Progress, Event: p.Event,
 	}
-	u, err := b.prepare(h)
-	if err == nil {
-		err = u.reach(ctx)
+	u, err := b.prepare(ctx, h)
+	if err != nil {
+		return store.Image{}, err
 	}
+	defer u.close()
+	err = u.reach(ctx)
 	if err == nil && p.Tag == "latest" {
 		u.Suite = or(u.release.codename, u.Suite) // the system stays what it is when the next one is stable
 	}

@@ -77,7 +77,7 @@ func (o *bootstrapOptions) run(ctx context.Context, c *client, operands []string
 	p := newProgress(c.err, o.quiet)
 	b := bases.Bootstrap{
 		Suite: suite, Mirror: o.mirror, Mirrors: f.Bases.Mirrors[vendor], Include: commas(o.include), Variant: o.variant, Arch: or(o.arch, bases.DebianArch(runtime.GOARCH)),
-		Components: commas(o.components), Keyring: or(o.keyring, f.Bases.Keys[vendor]), Epoch: epoch, Fetch: options, Progress: func(text string) { p.line("%s", text) },
+		Components: commas(o.components), Keyring: or(o.keyring, f.Bases.Keys[vendor]), Epoch: epoch, Fetch: options, Progress: func(text string) { p.line("%s", text) }, Event: p.event,
 	}
 	var img store.Image
 	err = interruptible(ctx, func(ctx context.Context) error {

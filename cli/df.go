@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"sbx/bases"
 	"sbx/build"
 	"sbx/container"
 	"sbx/reference"
@@ -53,8 +54,9 @@ type diskUse struct {
 	containers []containerUse
 	volumes    []volumeUse
 	cache      []build.CacheEntry // of builds
-	layers     int64              // bytes of all layers, each once
-	needed     int64              // of those that containers stand on
+	downloads  bases.Downloads
+	layers     int64 // bytes of all layers, each once
+	needed     int64 // of those that containers stand on
 }
 
 type imageUse struct {
@@ -136,7 +138,10 @@ func measureDisk(ctx context.Context, home *container.Home) (*diskUse, error) {
 		}
 		u.volumes = append(u.volumes, volumeUse{v, len(links[v.Name]), size})
 	}
-	u.cache, err = build.CacheUse(home.Store)
+	if u.cache, err = build.CacheUse(home.Store); err != nil {
+		return nil, err
+	}
+	u.downloads, err = bases.Downloaded(home.Store)
 	return u, err
 }
 
@@ -211,7 +216,7 @@ func (u *diskUse) rows() []dfRow {
 		}
 	}
 	cached := u.cacheSize()
-	return append(rows, newDfRow("Local Volumes", len(u.volumes), used, size, free), newDfRow("Build Cache", len(u.cache), 0, cached, cached))
+	return append(rows, newDfRow("Local Volumes", len(u.volumes), used, size, free), newDfRow("Build Cache", len(u.cache), 0, cached, cached), downloadsRow(u.downloads))
 }
 
 // cacheSize is what builder prune -a would remove.
@@ -276,7 +281,9 @@ func (u *diskUse) verbose() (string, error) {
 		return "", err
 	}
 	fmt.Fprintf(&b, "\nBuild cache usage: %s\n\n%s", humanSize(u.cacheSize()), text)
-	return b.String(), nil
+	text, err = downloadsTable(u.downloads)
+	b.WriteString(text)
+	return b.String(), err
 }
 
 // cacheRow is something that builds keep, in Docker's words.

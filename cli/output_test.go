@@ -324,3 +324,26 @@ func TestProgressInPlace(t *testing.T) {
 		}
 	}
 }
+
+// A line goes below what is drawn, and what is drawn later below the line: nothing that
+// was said is drawn over.
+func TestProgressSaysInPlace(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	p := newProgress(file, false)
+	p.width, p.rows, p.now = 40, 10, func() time.Time { return time.Time{} }
+	p.event(store.Event{Status: store.StatusDownloading, Current: 1, Total: 2})
+	p.event(store.Event{Status: store.StatusDownloading, Current: 2, Total: 2}) // too soon
+	p.line("Verified")
+	p.event(store.Event{Status: store.StatusDone})
+	got, err := os.ReadFile(file.Name())
+	want := "\rrootfs: Downloading [====>    ]  1B/2B\x1b[K\n" +
+		"\x1b[1A\rrootfs: Downloading [=========]  2B/2B\x1b[K\nVerified\n" +
+		"\rrootfs: Pull complete\x1b[K\n"
+	if diff := cmp.Diff(want, string(got)); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}

@@ -52,6 +52,7 @@ func (p *progress) line(format string, args ...any) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.settle()
 	fmt.Fprintln(p.out, printable(fmt.Sprintf(format, args...)))
 }
 
@@ -96,6 +97,16 @@ func (p *progress) draw() {
 	}
 	_, _ = p.out.WriteString(b.String())
 	p.drawn, p.last = len(p.order), p.now()
+}
+
+// settle leaves what is drawn as it is: what comes is drawn below it.
+func (p *progress) settle() {
+	if p.width == 0 || p.drawn == 0 {
+		return
+	}
+	p.draw()
+	p.drawn, p.order = 0, nil
+	clear(p.state)
 }
 
 // leave stops drawing in place: what is on the screen stays.

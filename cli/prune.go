@@ -121,6 +121,7 @@ func (o *systemPruneOptions) warning() string {
 	} else {
 		lines = append(lines, "  - all dangling images")
 	}
+	lines = append(lines, "  - unused downloads of bases")
 	return strings.Join(lines, "\n") + "\n"
 }
 
@@ -146,6 +147,21 @@ func (o *systemPruneOptions) run(ctx context.Context, c *client, _ []string) err
 	if err == nil {
 		err = p.images(ctx, home, o.all, o.filter)
 	}
+	if err == nil {
+		err = p.downloads(home, o.filter)
+	}
+	if err == nil {
+		err = sweep(ctx, home)
+	}
 	c.write(p.text())
 	return err
+}
+
+// sweep removes what killed processes have left of images.
+func sweep(ctx context.Context, home *container.Home) error {
+	keep, err := home.Roots()
+	if err != nil {
+		return err
+	}
+	return home.Store.Collect(ctx, keep)
 }

@@ -51,12 +51,34 @@ func smallDebian(site *upstream.Site, busyboxTar string) error {
 	}
 	broken := optional("broken", "")
 	broken.Control = map[string]string{"postinst": "#!/bin/sh\necho the disk is on fire >&2\nexit 3\n"}
-	escaping := optional("escaping", "")
-	escaping.Data = []tar.Header{{Typeflag: tar.TypeReg, Name: "./usr/../../evil", Mode: 0o644}}
-	site.Debian("debian/", upstream.Suite{Name: "bookworm", Date: time.Now().Add(-time.Hour), Arch: runtime.GOARCH}, system, broken, escaping,
+	early := optional("early", "")
+	early.Control = map[string]string{"preinst": "#!/bin/sh\necho the disk is wet >&2\nexit 4\n"}
+	with := func(name string, data ...tar.Header) upstream.Package {
+		p := optional(name, "")
+		p.Data = data
+		return p
+	}
+	out := tar.Header{Typeflag: tar.TypeSymlink, Name: "./srv", Linkname: os.TempDir()}
+	important := with("important", tar.Header{Typeflag: tar.TypeReg, Name: "./etc/important", Mode: 0o644})
+	important.Fields = "Priority: important\n"
+	site.Debian("debian/", upstream.Suite{Name: "bookworm", Date: time.Now().Add(-time.Hour), Arch: runtime.GOARCH}, system, broken, early, important,
+		with("escaping", tar.Header{Typeflag: tar.TypeReg, Name: "./usr/../../evil", Mode: 0o644}),
+		with("absolute", tar.Header{Typeflag: tar.TypeReg, Name: "/evil", Mode: 0o644}),
+		with("linking", tar.Header{Typeflag: tar.TypeLink, Name: "./etc/evil", Linkname: "../../../etc/passwd"}),
+		with("through", out, tar.Header{Typeflag: tar.TypeReg, Name: "./srv/sbx-evil", Mode: 0o644}),
 		optional("middle", "Depends: nowhere (>= 2)\n"), optional("outer", "Depends: middle\n"), optional("extra", ""))
 	site.Put("debian/dists/stable/InRelease", site.File("debian/dists/bookworm/InRelease"))
+	site.Debian("debian/", upstream.Suite{Name: "trixie", Date: time.Now().Add(-time.Hour), Arch: "s390x"}, foreignSystem())
 	return nil
+}
+
+// foreignSystem has a shell for another kind of machine.
+func foreignSystem() upstream.Package {
+	return upstream.Package{
+		Name: "apt-foreign", Version: "1", Fields: "Priority: required\nProvides: apt\n",
+		Data:     []tar.Header{{Typeflag: tar.TypeDir, Name: "./usr/bin/", Mode: 0o755}, {Typeflag: tar.TypeReg, Name: "./usr/bin/sh", Mode: 0o755}},
+		Contents: map[string]string{"./usr/bin/sh": "\x7fELF\x02\x02\x01" + strings.Repeat("\x00", 10) + "\x02\x00\x16\x00\x00\x00\x01"},
+	}
 }
 
 // readBusybox takes the program out of its root filesystem's tarball.

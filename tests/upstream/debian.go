@@ -7,9 +7,13 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"io"
 	"path"
 	"strings"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
 )
 
 // Package is one of a Debian archive.
@@ -20,6 +24,7 @@ type Package struct {
 	Data          []tar.Header
 	Contents      map[string]string // of the files in Data, by name
 	Arch          string            // "": amd64
+	Compression   string            // of the data: xz, zst; "": gz
 }
 
 // Suite is what a Debian archive says of a suite.
@@ -81,15 +86,21 @@ func (p Package) File() []byte {
 	}
 	member("debian-binary", []byte("2.0\n"))
 	member("control.tar.gz", ZippedTar(headers, control))
-	member("data.tar.gz", ZippedTar(p.Data, p.Contents))
+	if p.Compression == "" {
+		p.Compression = "gz"
+	}
+	member("data.tar."+p.Compression, compressed(plainTar(p.Data, p.Contents), p.Compression))
 	return b.Bytes()
 }
 
 // ZippedTar is a gzipped tar of these entries, and what is in the files of them.
 func ZippedTar(headers []tar.Header, contents map[string]string) []byte {
+	return compressed(plainTar(headers, contents), "gz")
+}
+
+func plainTar(headers []tar.Header, contents map[string]string) []byte {
 	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
+	w := tar.NewWriter(&b)
 	for _, h := range headers {
 		h.Size = int64(len(contents[h.Name]))
 		if err := w.WriteHeader(&h); err != nil {
@@ -98,6 +109,29 @@ func ZippedTar(headers []tar.Header, contents map[string]string) []byte {
 		_, _ = w.Write([]byte(contents[h.Name]))
 	}
 	w.Close()
-	z.Close()
+	return b.Bytes()
+}
+
+func compressed(data []byte, how string) []byte {
+	var b bytes.Buffer
+	var w io.WriteCloser
+	var err error
+	switch how {
+	case "gz":
+		w = gzip.NewWriter(&b)
+	case "xz":
+		w, err = xz.NewWriter(&b)
+	case "zst":
+		w, err = zstd.NewWriter(&b)
+	default:
+		panic("no compression " + how)
+	}
+	if err == nil {
+		_, err = w.Write(data)
+	}
+	if err != nil {
+		panic(err) // the test's own mistake
+	}
+	w.Close()
 	return b.Bytes()
 }
