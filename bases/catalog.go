@@ -27,10 +27,12 @@ type Distribution struct {
 
 	find   finder
 	config ocispec.ImageConfig // the official image's
-	latest string              // what the tag latest stands for; "": the newest
-	stream string              // its name in an index of many
-	inside string              // the directory of the tarball that is the root; "": the tarball
-	vendor string              // of a Debian archive, which is bootstrapped
+	// ofRelease is what of the environment tells the release, which %s stands for.
+	ofRelease []string
+	latest    string // what the tag latest stands for; "": the newest
+	stream    string // its name in an index of many
+	inside    string // the directory of the tarball that is the root; "": the tarball
+	vendor    string // of a Debian archive, which is bootstrapped
 	// keyring is where a machine of the distribution's keeps the keys that sign, and
 	// keys are those that are linked in. Without either nothing is signed.
 	keyring string
@@ -77,17 +79,17 @@ func Catalog() []Distribution {
 		{Name: "amazonlinux", Title: "Amazon Linux"},
 		{Name: "centos", Title: "CentOS Stream"},
 		{Name: "devuan", Title: "Devuan"},
-		{Name: "fedora", Title: "Fedora"},
+		{Name: "fedora", Title: "Fedora", ofRelease: []string{"DISTTAG=f%scontainer", "FGC=f%s", "FBR=f%s"}},
 		{Name: "gentoo", Title: "Gentoo", latest: "current"},
 		{Name: "kali", Title: "Kali Linux", latest: "current"},
 		{Name: "nixos", Title: "NixOS", config: sh},
-		{Name: "openeuler", Title: "openEuler"},
+		{Name: "openeuler", Title: "openEuler", config: ocispec.ImageConfig{Cmd: []string{"bash"}}},
 		{Name: "opensuse", Title: "openSUSE"},
 		{Name: "openwrt", Title: "OpenWrt", config: sh},
 		{Name: "oraclelinux", Title: "Oracle Linux", stream: "oracle"},
 		{Name: "rockylinux", Aliases: []string{"rocky"}, Title: "Rocky Linux"},
 		{Name: "slackware", Title: "Slackware"},
-		{Name: "voidlinux", Aliases: []string{"void"}, Title: "Void Linux", latest: "current", config: sh},
+		{Name: "voidlinux", Aliases: []string{"void"}, Title: "Void Linux", latest: "current", config: ocispec.ImageConfig{Cmd: sh.Cmd, Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/bin"}}},
 	} {
 		d.Title += ", as Linux Containers builds it"
 		d.URL, d.find, d.stream = streamsURL, findStream, or(d.stream, d.Name)
@@ -103,6 +105,16 @@ func Catalog() []Distribution {
 
 // StreamMirrors is what the mirrors are called of all that Linux Containers builds.
 const StreamMirrors = "linuxcontainers"
+
+// configOf is the configuration of the image of a release.
+func (d Distribution) configOf(release string) ocispec.ImageConfig {
+	config := d.config
+	config.Env = slices.Clone(config.Env)
+	for _, e := range d.ofRelease {
+		config.Env = append(config.Env, strings.ReplaceAll(e, "%s", release))
+	}
+	return config
+}
 
 // IsStream reports whether a distribution comes from the index of many.
 func (d Distribution) IsStream() bool { return d.stream != "" }

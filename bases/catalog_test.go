@@ -267,6 +267,9 @@ func TestCatalogRefuses(t *testing.T) {
 		"escaping": {"fedora", "", false, func(s *upstream.Site, _, _, _, _ string) {
 			s.Streams(upstream.Build{OS: "Fedora", Release: "41", Variant: "default", Date: "1", Tarball: upstream.ZippedTar([]tar.Header{{Name: "../../x", Typeflag: tar.TypeReg}}, nil)})
 		}, "../../x"},
+		"escaping, a link": {"fedora", "", false, func(s *upstream.Site, _, _, _, _ string) {
+			s.Streams(upstream.Build{OS: "Fedora", Release: "41", Variant: "default", Date: "1", Tarball: upstream.ZippedTar([]tar.Header{{Name: "x", Typeflag: tar.TypeLink, Linkname: "../../etc/passwd"}}, nil)})
+		}, "../../etc/passwd"},
 	} {
 		s := newSite(t)
 		alpine := s.Alpine("latest-stable", "3.20.3", rootfs(t, "./", "alpine"))
@@ -290,8 +293,39 @@ func TestCatalogRefuses(t *testing.T) {
 		if list, err := p.home.Store.Images(); err != nil || len(list) > 0 {
 			t.Errorf("%s: images %v, error %v", name, list, err)
 		}
-		if left, _ := filepath.Glob(filepath.Join(p.home.Store.Path(), "cache/archive/*[0-9a-f]")); len(left) > 0 && !strings.Contains(test.want, "import") && name != "escaping" && !strings.Contains(name, "arch") {
+		if left, _ := filepath.Glob(filepath.Join(p.home.Store.Path(), "cache/archive/*[0-9a-f]")); len(left) > 0 && !strings.Contains(test.want, "import") && !strings.HasPrefix(name, "escaping") && !strings.Contains(name, "arch") {
 			t.Errorf("%s: left: %v", name, left)
+		}
+	}
+}
+
+// What goes through a link of the tarball's own stays in the image.
+func TestCatalogStaysInside(t *testing.T) {
+	outside := t.TempDir()
+	for typed, root := range map[string]string{"fedora": "", "archlinux": "root.x86_64/"} {
+		tarball := upstream.ZippedTar([]tar.Header{
+			{Typeflag: tar.TypeSymlink, Name: root + "out", Linkname: outside},
+			{Typeflag: tar.TypeReg, Name: root + "out/evil", Mode: 0o644},
+			{Typeflag: tar.TypeSymlink, Name: root + "up", Linkname: "../../../../../../../.." + outside},
+			{Typeflag: tar.TypeReg, Name: root + "up/evil", Mode: 0o644},
+		}, nil)
+		s := newSite(t)
+		s.Arch("2024.12.01", tarball)
+		s.Streams(upstream.Build{OS: "Fedora", Release: "41", Variant: "default", Date: "1", Tarball: tarball})
+		p := newPulling(t, s, map[string]string{"archlinux": "/iso"}[typed], typed)
+		if typed == "archlinux" {
+			p.Platform.Architecture = "amd64"
+		}
+		img, _ := p.must()
+		dirs, err := p.home.Store.ChainDirs(t.Context(), img, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(filepath.Join(dirs[0], outside, "evil")); err != nil {
+			t.Errorf("%s: %v", typed, err)
+		}
+		if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+			t.Fatalf("%s: outside there is %v, error %v", typed, left, err)
 		}
 	}
 }

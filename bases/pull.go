@@ -149,8 +149,8 @@ func (p Pull) getFrom(ctx context.Context, s *site, st *store.Store, files cache
 	}
 	p.Progress("Digest: " + found.digest.String())
 	p.Progress("Verified: " + found.proof(s))
-	config := ocispec.Image{Platform: p.Platform, Config: p.Distribution.config}
-	config.Config.Env = slices.Clone(config.Config.Env)
+	release, _, _ := strings.Cut(found.version, " ")
+	config := ocispec.Image{Platform: p.Platform, Config: p.Distribution.configOf(release)}
 	r := beneath(f, p.Distribution.inside)
 	defer r.Close()
 	img, err := st.Import(ctx, name, store.Rootfs{Reader: r, Config: config}, store.PullOptions{Progress: p.Event, Origin: origin})

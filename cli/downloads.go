@@ -43,7 +43,7 @@ func (p *pruned) downloads(home *container.Home, filter filters) error {
 	if err != nil {
 		return err
 	}
-	if !filter.labels(nil) || filter.anyLabel("label!", nil) {
+	if !filter.labels(nil) {
 		return nil // they have no labels
 	}
 	d, err := bases.Downloaded(home.Store)
