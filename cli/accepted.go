@@ -26,8 +26,6 @@ func acceptedFlags() []accepted {
 		{name: "cgroup-parent", kind: "string"},
 		{name: "cpu-count", kind: "int"},
 		{name: "cpu-percent", kind: "int"},
-		{name: "cpu-period", kind: "int"},
-		{name: "cpu-quota", kind: "int"},
 		{name: "cpu-rt-period", kind: "int"},
 		{name: "cpu-rt-runtime", kind: "int"},
 		{name: "cpuset-mems", kind: "string"},

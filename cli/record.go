@@ -119,6 +119,8 @@ type hostConfigRecord struct {
 	MemoryReservation int64
 	MemorySwap        int64
 	NanoCpus          int64
+	CPUPeriod         int64  `json:"CpuPeriod"`
+	CPUQuota          int64  `json:"CpuQuota"`
 	CPUShares         int64  `json:"CpuShares"`
 	CPUSet            string `json:"CpusetCpus"`
 	PidsLimit         int64
@@ -155,6 +157,7 @@ func (h *hostConfigRecord) bounds(c *container.Config) {
 		h.ShmSize = 64 << 20
 	}
 	h.OomScoreAdj, h.Memory, h.MemoryReservation, h.MemorySwap = l.OOMScoreAdj, l.Memory, l.MemoryReservation, l.MemorySwap
+	h.CPUPeriod, h.CPUQuota = l.CPUPeriod, l.CPUQuota
 	h.NanoCpus, h.CPUShares, h.CPUSet, h.PidsLimit = l.NanoCPUs, l.CPUShares, l.CPUSet, l.PidsLimit()
 	h.Ulimits, h.Devices = []ulimitRecord{}, []deviceRecord{}
 	for _, u := range l.Ulimits {

@@ -34,6 +34,8 @@ func (f *resourceFlags) options() []option {
 		listFlag(&p.CapAdd, "cap-add", "", "Add Linux capabilities"),
 		listFlag(&p.CapDrop, "cap-drop", "", "Drop Linux capabilities"),
 		textFlag(&f.cgroupns, "cgroupns", "", `Cgroup namespace to use ("host", "private")`),
+		{name: "cpu-period", kind: "int", usage: "Limit CPU CFS (Completely Fair Scheduler) period", value: (*integer)(&l.CPUPeriod)},
+		{name: "cpu-quota", kind: "int", usage: "Limit CPU CFS (Completely Fair Scheduler) quota", value: (*integer)(&l.CPUQuota)},
 		{name: "cpu-shares", short: "c", kind: "int", usage: "CPU shares (relative weight)", value: (*integer)(&l.CPUShares)},
 		{name: "cpus", kind: "decimal", usage: "Number of CPUs", value: (*processors)(&l.NanoCPUs)},
 		textFlag(&l.CPUSet, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)"),
@@ -57,7 +59,7 @@ func (f *resourceFlags) options() []option {
 }
 
 // limitNames are the flags that update knows as well.
-var limitNames = []string{"cpu-shares", "cpus", "cpuset-cpus", "memory", "memory-reservation", "memory-swap", "pids-limit"}
+var limitNames = []string{"cpu-period", "cpu-quota", "cpu-shares", "cpus", "cpuset-cpus", "memory", "memory-reservation", "memory-swap", "pids-limit"}
 
 func parseUlimits(given []string) ([]container.Ulimit, error) {
 	var all []container.Ulimit

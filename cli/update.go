@@ -42,7 +42,7 @@ func (o *updateOptions) flags() []option {
 }
 
 // unmetLimits are flags of docker update that have no effect here, as with run.
-var unmetLimits = []string{"blkio-weight", "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "cpuset-mems", "kernel-memory"}
+var unmetLimits = []string{"blkio-weight", "cpu-rt-period", "cpu-rt-runtime", "cpuset-mems", "kernel-memory"}
 
 func (o *updateOptions) run(ctx context.Context, c *client, operands []string) error {
 	o.unmet.tell(c)
@@ -55,17 +55,7 @@ func (o *updateOptions) run(ctx context.Context, c *client, operands []string) e
 		running := false
 		err := ctr.Update(ctx, func(cfg *container.Config) error {
 			l := cfg.Limits
-			for _, f := range []struct{ to, from *int64 }{
-				{&l.Memory, &asked.Memory}, {&l.MemorySwap, &asked.MemorySwap}, {&l.MemoryReservation, &asked.MemoryReservation},
-				{&l.NanoCPUs, &asked.NanoCPUs}, {&l.CPUShares, &asked.CPUShares}, {&l.Pids, &asked.Pids},
-			} {
-				if *f.from != 0 {
-					*f.to = *f.from
-				}
-			}
-			if asked.CPUSet != "" {
-				l.CPUSet = asked.CPUSet
-			}
+			limited := mergeLimits(&l, &asked)
 			if _, err := l.Check(); err != nil {
 				return err
 			}
@@ -74,12 +64,34 @@ func (o *updateOptions) run(ctx context.Context, c *client, operands []string) e
 				cfg.Restart = policy
 			}
 			// A control group has its new limits at once, but for those that none holds here.
-			running = ctr.State.Status.IsAlive() && (ctr.State.Group == "" || asked.CPUSet != "" && !slices.Contains(ctr.State.Held, "CpusetCpus"))
+			running = limited && ctr.State.Status.IsAlive() && (ctr.State.Group == "" || asked.CPUSet != "" && !slices.Contains(ctr.State.Held, "CpusetCpus"))
 			return nil
 		})
-		if err == nil && running && (asked.CPUSet != "" || asked.Memory+asked.NanoCPUs+asked.CPUShares+asked.Pids != 0) {
+		if err == nil && running {
 			c.notice("the limits of %s hold from its next start on", ctr.Config.Name)
 		}
 		return err
 	})
+}
+
+// mergeLimits takes over the limits that were asked for, and reports whether any was.
+func mergeLimits(l, asked *container.Limits) bool {
+	changed := asked.CPUSet != ""
+	if changed {
+		l.CPUSet = asked.CPUSet
+	}
+	for _, f := range []struct{ to, from *int64 }{
+		{&l.Memory, &asked.Memory}, {&l.MemorySwap, &asked.MemorySwap},
+		{&l.NanoCPUs, &asked.NanoCPUs}, {&l.CPUPeriod, &asked.CPUPeriod}, {&l.CPUQuota, &asked.CPUQuota}, {&l.CPUShares, &asked.CPUShares},
+		{&l.Pids, &asked.Pids},
+	} {
+		if *f.from != 0 {
+			*f.to = *f.from
+			changed = true
+		}
+	}
+	if asked.MemoryReservation != 0 {
+		l.MemoryReservation = asked.MemoryReservation // which only a control group holds, and that at once
+	}
+	return changed
 }

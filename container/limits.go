@@ -21,7 +21,9 @@ type Limits struct {
 	Memory            int64    `json:"memory,omitempty"`     // bytes that all processes together may hold
 	MemorySwap        int64    `json:"memorySwap,omitempty"` // with swap; -1: any
 	MemoryReservation int64    `json:"memoryReservation,omitempty"`
-	NanoCPUs          int64    `json:"nanoCPUs,omitempty"` // 1e9 is one processor
+	NanoCPUs          int64    `json:"nanoCPUs,omitempty"`  // 1e9 is one processor
+	CPUPeriod         int64    `json:"cpuPeriod,omitempty"` // microseconds; 0: cpuPeriod
+	CPUQuota          int64    `json:"cpuQuota,omitempty"`  // of processor time in each period; negative: any
 	CPUShares         int64    `json:"cpuShares,omitempty"`
 	CPUSet            string   `json:"cpuSet,omitempty"` // processors: 0-2,4
 	Pids              int64    `json:"pids,omitempty"`   // 0: defaultPids; negative: any
@@ -70,7 +72,7 @@ func limitsSupported(delegated []string, lingering bool) []LimitSupport {
 	list := limitsWithoutGroups()
 	controllers := map[string]string{
 		"Memory": "memory", "MemorySwap": "memory", "MemoryReservation": "memory",
-		"NanoCpus": "cpu", "CpuShares": "cpu", "CpusetCpus": "cpuset", "PidsLimit": "pids",
+		"NanoCpus": "cpu", "CpuQuota": "cpu", "CpuShares": "cpu", "CpusetCpus": "cpuset", "PidsLimit": "pids",
 	}
 	for i := range list {
 		if slices.Contains(delegated, controllers[list[i].Name]) {
@@ -86,6 +88,7 @@ func limitsWithoutGroups() []LimitSupport {
 		{"MemorySwap", Approximate, "counted with memory, and looked at as often"},
 		{"MemoryReservation", Unenforced, "nobody but the kernel knows when memory runs short"},
 		{"NanoCpus", Approximate, "as many whole processors, by affinity"},
+		{"CpuQuota", Approximate, "as many whole processors as it is of CpuPeriod, by affinity"},
 		{"CpuShares", Approximate, "by priority, and only below 1024"},
 		{"CpusetCpus", Approximate, "by affinity, which a program can change"},
 		{"PidsLimit", Approximate, "by RLIMIT_NPROC, for each user of the container"},
@@ -97,7 +100,7 @@ func limitsWithoutGroups() []LimitSupport {
 func (l *Limits) Enforcement(held []string) map[string]string {
 	set := map[string]bool{
 		"Memory": l.Memory > 0, "MemorySwap": l.MemorySwap != 0, "MemoryReservation": l.MemoryReservation > 0,
-		"NanoCpus": l.NanoCPUs > 0, "CpuShares": l.CPUShares > 0, "CpusetCpus": l.CPUSet != "", "PidsLimit": l.Pids >= 0,
+		"NanoCpus": l.NanoCPUs > 0, "CpuQuota": l.CPUQuota > 0, "CpuShares": l.CPUShares > 0, "CpusetCpus": l.CPUSet != "", "PidsLimit": l.Pids >= 0,
 	}
 	how := map[string]string{}
 	for _, s := range limitsWithoutGroups() {
@@ -163,7 +166,37 @@ func (l *Limits) Check() (notices []string, err error) {
 	return notices, nil
 }
 
+// cpuPeriod is the kernel's own, in microseconds.
+const cpuPeriod = 100_000
+
+// period is the time in which the quota of processor time is counted anew.
+func (l *Limits) period() int64 {
+	if l.CPUPeriod == 0 {
+		return cpuPeriod
+	}
+	return l.CPUPeriod
+}
+
+// processors is how many the container may keep busy, in billionths; 0: any.
+func (l *Limits) processors() int64 {
+	if l.CPUQuota <= 0 {
+		return l.NanoCPUs
+	}
+	// Rounded up, so that a little is not none; what no machine has is any.
+	return int64(min(math.Ceil(float64(l.CPUQuota)*1e9/float64(l.period())), maxCPUs*1e9))
+}
+
 func (l *Limits) checkCPUs() error {
+	switch {
+	case l.NanoCPUs > 0 && l.CPUPeriod > 0:
+		return errors.New("conflicting options: Nano CPUs and CPU Period cannot both be set")
+	case l.NanoCPUs > 0 && l.CPUQuota > 0:
+		return errors.New("conflicting options: Nano CPUs and CPU Quota cannot both be set")
+	case l.CPUPeriod != 0 && (l.CPUPeriod < 1000 || l.CPUPeriod > 1_000_000):
+		return errors.New("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+	case l.CPUQuota > 0 && l.CPUQuota < 1000:
+		return errors.New("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+	}
 	if l.NanoCPUs == 0 && l.CPUSet == "" {
 		return nil
 	}
@@ -303,11 +336,11 @@ func formatCPUSet(set unix.CPUSet) string {
 }
 
 // affinity is which processors the container runs on, or nil for all: those of
-// the set, and of them as many as NanoCPUs asks for, rounded up. Which, depends
+// the set, and of them as many as processors says, rounded up. Which, depends
 // on the ID, so that several containers spread.
 func (c *Config) affinity() *unix.CPUSet {
 	l := &c.Limits
-	if l.CPUSet == "" && l.NanoCPUs == 0 {
+	if l.CPUSet == "" && l.processors() == 0 {
 		return nil
 	}
 	usable, err := usableCPUs()
@@ -320,7 +353,7 @@ func (c *Config) affinity() *unix.CPUSet {
 			return nil // the machine has changed; Check refused it when it was asked for
 		}
 	}
-	want, have := int((l.NanoCPUs+1e9-1)/1e9), set.Count()
+	want, have := int((l.processors()+1e9-1)/1e9), set.Count()
 	if want == 0 || want >= have {
 		return &set
 	}

@@ -51,7 +51,8 @@ func TestCPUSets(t *testing.T) {
 func TestLimitsCheck(t *testing.T) {
 	for _, l := range []Limits{
 		{Memory: 1}, {Memory: -1}, {MemorySwap: 1 << 30}, {Memory: 1 << 30, MemorySwap: 1 << 29}, {Memory: 1 << 30, MemoryReservation: 2 << 30},
-		{NanoCPUs: 1e15}, {CPUSet: "9999"}, {OOMScoreAdj: 1001}, {OOMScoreAdj: -1001}, {Ulimits: []Ulimit{{"bogus", 1, 1}}},
+		{NanoCPUs: 1e15}, {CPUSet: "9999"}, {CPUPeriod: 999}, {CPUPeriod: 1_000_001}, {CPUPeriod: -1}, {CPUQuota: 999},
+		{NanoCPUs: 1e9, CPUQuota: 1000}, {NanoCPUs: 1e9, CPUPeriod: 1000}, {OOMScoreAdj: 1001}, {OOMScoreAdj: -1001}, {Ulimits: []Ulimit{{"bogus", 1, 1}}},
 	} {
 		if _, err := l.Check(); err == nil {
 			t.Errorf("%+v: want an error", l)
@@ -67,6 +68,17 @@ func TestLimitsCheck(t *testing.T) {
 	for shares, want := range map[int64]int{0: 0, 1024: 0, 4096: 0, 820: 1, 512: 3, 2: 19} {
 		if got := (&Limits{CPUShares: shares}).niceness(); got != want {
 			t.Errorf("%d shares: niceness %d, want %d", shares, got, want)
+		}
+	}
+	for _, tt := range []struct {
+		l    Limits
+		want int64
+	}{
+		{Limits{}, 0}, {Limits{NanoCPUs: 5e8}, 5e8}, {Limits{CPUPeriod: 50_000}, 0}, {Limits{CPUQuota: -1}, 0}, {Limits{CPUQuota: 50_000}, 5e8},
+		{Limits{CPUQuota: 75_000, CPUPeriod: 50_000}, 15e8}, {Limits{CPUQuota: 1000, CPUPeriod: 1_000_000}, 1e6}, {Limits{CPUQuota: 1 << 62, CPUPeriod: 1000}, maxCPUs * 1e9},
+	} {
+		if got := tt.l.processors(); got != tt.want {
+			t.Errorf("%+v: %d billionths of processors, want %d", tt.l, got, tt.want)
 		}
 	}
 	var own unix.Rlimit
@@ -107,7 +119,7 @@ func TestMemoryUse(t *testing.T) {
 }
 
 func TestEnforcement(t *testing.T) {
-	l := Limits{Memory: 64 << 20, MemorySwap: -1, MemoryReservation: 1, NanoCPUs: 1, CPUShares: 1, CPUSet: "0"}
+	l := Limits{Memory: 64 << 20, MemorySwap: -1, MemoryReservation: 1, NanoCPUs: 1, CPUQuota: 1, CPUShares: 1, CPUSet: "0"}
 	if got := l.Enforcement(nil); len(got) != len(LimitsSupported()) {
 		t.Errorf("with all limits set: %v", got)
 	}

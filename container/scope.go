@@ -170,11 +170,15 @@ func (l *Limits) groupFiles() []groupFile {
 	} else if l.MemorySwap < 0 {
 		swap = "max"
 	}
-	const period = 100_000 // microseconds
 	add(l.Memory > 0, "Memory", "memory.max", number(l.Memory))
 	add(l.Memory > 0, "MemorySwap", "memory.swap.max", swap)
 	add(l.MemoryReservation > 0, "MemoryReservation", "memory.low", number(l.MemoryReservation))
-	add(l.NanoCPUs > 0, "NanoCpus", "cpu.max", fmt.Sprintf("%d %d", max(l.NanoCPUs*period/1e9, 1000), period))
+	add(l.NanoCPUs > 0, "NanoCpus", "cpu.max", fmt.Sprintf("%d %d", max(l.NanoCPUs*cpuPeriod/1e9, 1000), cpuPeriod))
+	quota := number(l.CPUQuota)
+	if l.CPUQuota < 0 {
+		quota = "max"
+	}
+	add(l.CPUQuota != 0 && l.NanoCPUs == 0, "CpuQuota", "cpu.max", fmt.Sprintf("%s %d", quota, l.period()))
 	// From 2..262144 to 1..10000, as every engine does.
 	add(l.CPUShares > 1, "CpuShares", "cpu.weight", number(1+(min(l.CPUShares, 262144)-2)*9999/262142))
 	add(l.CPUSet != "", "CpusetCpus", "cpuset.cpus", l.CPUSet)
