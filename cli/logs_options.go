@@ -19,7 +19,7 @@ func (f *containerFlags) logConfig() (container.LogConfig, error) {
 	switch f.logDriver {
 	case "", container.LogJSON, container.LogNone:
 	case container.LogLocal:
-		l.MaxSize, l.MaxFiles = 20<<20, 5 // its defaults
+		l.MaxSize, l.MaxFiles, l.Compress = 20<<20, 5, true // its defaults
 	default:
 		return l, &statusError{status: statusSbx, err: fmt.Errorf("logger: no log driver named '%s' is registered", f.logDriver), hint: "there are json-file, local and none"}
 	}
@@ -31,7 +31,7 @@ func (f *containerFlags) logConfig() (container.LogConfig, error) {
 		if l.Driver == container.LogNone {
 			return l, fmt.Errorf("unknown log opt '%s' for none log driver", name)
 		}
-		if err := f.setLogOption(&l, name, value); err != nil {
+		if err := setLogOption(&l, name, value); err != nil {
 			return l, err
 		}
 		if l.Options == nil {
@@ -42,15 +42,18 @@ func (f *containerFlags) logConfig() (container.LogConfig, error) {
 	switch {
 	case l.MaxFiles > 1 && l.MaxSize == 0:
 		return l, errors.New("max-file cannot be set without max-size")
+	case l.Compress && l.MaxFiles < 2 && l.Driver == container.LogLocal:
+		return l, errors.New("compression cannot be enabled when max file count is 1")
+	case l.Compress && (l.MaxFiles < 2 || l.MaxSize == 0):
+		return l, errors.New("compress cannot be true when max-file is less than 2 or max-size is not set")
 	case l.Options["max-buffer-size"] != "" && l.Options["mode"] != "non-blocking":
 		return l, errors.New("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
 	}
 	return l, nil
 }
 
-// setLogOption takes one option. Those that can be held are; of the others the
-// user is told.
-func (f *containerFlags) setLogOption(l *container.LogConfig, name, value string) error {
+// setLogOption takes one option.
+func setLogOption(l *container.LogConfig, name, value string) error {
 	if l.Driver == container.LogLocal && slices.Contains([]string{"labels", "labels-regex", "env", "env-regex", "tag"}, name) {
 		return fmt.Errorf("unknown log opt '%s' for local log driver", name)
 	}
@@ -81,9 +84,7 @@ func (f *containerFlags) setLogOption(l *container.LogConfig, name, value string
 		if err != nil {
 			return fmt.Errorf("invalid compress %q: it must be true or false", value)
 		}
-		if on {
-			f.unmet.add("--log-opt compress")
-		}
+		l.Compress = on
 	case "mode":
 		switch value {
 		case "blocking":

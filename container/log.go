@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 )
 
 // The log of a container is a directory of files named 0, 1, 2, .. in the order
-// of time; rotation begins a new one and removes the oldest, and none is ever
-// renamed, so that a reader cannot miss one. A file is a row of records:
+// of time; rotation begins a new one and removes the oldest, and none ever gets
+// another number, so that a reader cannot miss one. A file is a row of records:
 //
 //	4 bytes  length of the data, little-endian
 //	1 byte   stream: 1 standard output, 2 standard error
@@ -46,6 +47,7 @@ type LogConfig struct {
 	Driver   string            `json:"driver,omitempty"`   // LogJSON when empty
 	MaxSize  int64             `json:"maxSize,omitempty"`  // bytes of a file; 0: no limit
 	MaxFiles int               `json:"maxFiles,omitempty"` // at least 1
+	Compress bool              `json:"compress,omitempty"` // all but the newest file
 	Buffer   int               `json:"buffer,omitempty"`   // bytes that may wait to be written; 0: the program waits
 	Options  map[string]string `json:"options,omitempty"`  // as given, for inspect
 }
@@ -64,6 +66,8 @@ type logWriter struct {
 	size   int64
 	broken bool
 	told   func()
+	// compressing is the compression of the file before this.
+	compressing sync.WaitGroup
 }
 
 func newLogWriter(dir string, config LogConfig) *logWriter {
@@ -172,9 +176,7 @@ func (l *logWriter) create(number int) error {
 func (l *logWriter) write(stream byte, at time.Time, data []byte) {
 	whole := int64(logHeader + len(data) + logTrailer)
 	if l.config.MaxSize > 0 && l.size > 0 && l.size+whole > l.config.MaxSize {
-		if err := l.create(l.number + 1); err == nil {
-			_ = os.Remove(filepath.Join(l.dir, strconv.Itoa(l.number-max(l.config.MaxFiles, 1))))
-		}
+		l.rotate()
 	}
 	var head [logHeader]byte
 	binary.LittleEndian.PutUint32(head[:], uint32(len(data)))
@@ -189,19 +191,34 @@ func (l *logWriter) write(stream byte, at time.Time, data []byte) {
 	_ = l.file.Truncate(l.size)
 }
 
+// rotate begins a new file.
+func (l *logWriter) rotate() {
+	whole := l.number
+	if l.create(whole+1) != nil {
+		return
+	}
+	// What is removed next is none that is being compressed.
+	l.compressing.Wait()
+	removeLog(l.dir, l.number-max(l.config.MaxFiles, 1))
+	if l.config.Compress {
+		l.compressing.Go(func() { _ = compressLog(l.dir, whole) })
+	}
+}
+
 func (l *logWriter) close() {
 	if l.queue != nil {
 		l.queue.flush()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.compressing.Wait()
 	if l.file != nil {
 		l.file.Close()
 	}
 	l.file, l.broken = nil, true
 }
 
-// logNumbers are the files of a log, the oldest first.
+// logNumbers are the files of a log, compressed or not, the oldest first.
 func logNumbers(dir string) ([]int, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -209,12 +226,12 @@ func logNumbers(dir string) ([]int, error) {
 	}
 	var numbers []int
 	for _, e := range entries {
-		if n, err := strconv.Atoi(e.Name()); err == nil && n >= 0 {
+		if n, err := strconv.Atoi(strings.TrimSuffix(e.Name(), compressedLog)); err == nil && n >= 0 {
 			numbers = append(numbers, n)
 		}
 	}
 	slices.Sort(numbers)
-	return numbers, nil
+	return slices.Compact(numbers), nil
 }
 
 // wholeLog is the size of a log up to its last whole record. Only a monitor that

@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 )
 
@@ -138,7 +137,7 @@ func (r *logReader) next(from int) (bool, error) {
 		if n < from {
 			continue
 		}
-		f, err := os.Open(filepath.Join(r.dir, strconv.Itoa(n)))
+		f, err := openLog(r.dir, n)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // rotated away
 		}
@@ -276,7 +275,7 @@ func (r *logReader) seek(lines int) error {
 
 // seekIn looks for the beginning in one file, from its end.
 func (r *logReader) seekIn(number int, count *lineCount) (bool, error) {
-	f, err := os.Open(filepath.Join(r.dir, strconv.Itoa(number)))
+	f, err := openLog(r.dir, number)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -85,7 +85,7 @@ func TestLogTail(t *testing.T) {
 }
 
 func TestLogRotates(t *testing.T) {
-	for _, config := range []LogConfig{{MaxSize: 100, MaxFiles: 3}, {MaxSize: 64, MaxFiles: 1}, {MaxSize: 1000}} {
+	for _, config := range []LogConfig{{MaxSize: 100, MaxFiles: 3}, {MaxSize: 64, MaxFiles: 1}, {MaxSize: 1000}, {MaxSize: 500, MaxFiles: 4, Compress: true}} {
 		c := logged(t, config)
 		l := newLogWriter(c.dir, config)
 		var all strings.Builder
@@ -100,13 +100,22 @@ func TestLogRotates(t *testing.T) {
 			t.Errorf("%+v: files %v, %v", config, numbers, err)
 		}
 		for _, n := range numbers {
-			if fi, err := os.Stat(filepath.Join(c.dir, logDir, fmt.Sprint(n))); err != nil || fi.Size() > config.MaxSize {
+			name := fmt.Sprint(n)
+			if config.Compress && n != numbers[len(numbers)-1] {
+				name += ".gz"
+			}
+			if fi, err := os.Stat(filepath.Join(c.dir, logDir, name)); err != nil || fi.Size() > config.MaxSize {
 				t.Errorf("%+v: file %d: %v bytes, %v", config, n, fi.Size(), err)
 			}
 		}
 		got, _ := readLog(t, c, LogOptions{Tail: -1})
 		if got == "" || !strings.HasSuffix(all.String(), got) {
 			t.Errorf("%+v: what is left is not the end of what was written: %q", config, got)
+		}
+		for _, lines := range []int{1, 5, 20, strings.Count(got, "\n")} {
+			if tail, _ := readLog(t, c, LogOptions{Tail: lines}); tail != lastLines(got, lines) {
+				t.Errorf("%+v: the last %d lines are %q, want %q", config, lines, tail, lastLines(got, lines))
+			}
 		}
 	}
 }
