@@ -307,7 +307,7 @@ type link struct {
 func (l *link) close() { l.conn.Close() }
 
 // tell sends a request that needs no answer.
-func (l *link) tell(r request) error { return l.conn.Send(r) }
+func (l *link) tell(r request, files ...*os.File) error { return l.conn.Send(r, files...) }
 
 // ask sends a request and waits for the answer. An error of the monitor's is
 // returned as if it had happened here.

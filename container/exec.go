@@ -49,7 +49,7 @@ func (c *Container) Exec(ctx context.Context, e Exec, a Attach) (int, error) {
 	if err := x.start(ctx, s.size()); err != nil {
 		return x.failed(err)
 	}
-	id := x.recordStart()
+	x.recordStart()
 	if !e.TTY {
 		s.stdout, s.stderr, s.input = pollable(x.pipes.stdout), pollable(x.pipes.stderr), x.pipes.stdin
 	}
@@ -66,7 +66,7 @@ func (c *Container) Exec(ctx context.Context, e Exec, a Attach) (int, error) {
 	defer restore()
 	status, err := x.attend(ctx, s, restore)
 	if err == nil {
-		c.record("exec_die", map[string]string{"execID": id, "exitCode": strconv.Itoa(status)})
+		c.record("exec_die", map[string]string{"execID": x.id, "exitCode": strconv.Itoa(status)})
 	}
 	return status, err
 }
@@ -78,6 +78,7 @@ func (c *Container) ExecDetached(ctx context.Context, e Exec) error {
 		return err
 	}
 	defer x.close()
+	x.leaves = true
 	x.pipes.discard()
 	if err := x.start(ctx, nil); err != nil {
 		_, err = x.failed(err)
@@ -87,15 +88,13 @@ func (c *Container) ExecDetached(ctx context.Context, e Exec) error {
 	return x.leave(ctx)
 }
 
-// recordStart writes down that the program was executed, and returns the
-// identifier by which its events belong together. Who leaves it does not see its
-// end, which then is no event.
-func (x *executed) recordStart() string {
-	id := newID()
+// recordStart writes down that the program was executed, with the identifier by
+// which its events belong together.
+func (x *executed) recordStart() {
+	x.id = newID()
 	for _, action := range []string{"exec_create: ", "exec_start: "} {
-		x.container.record(action+strings.Join(x.program.run.args, " "), map[string]string{"execID": id})
+		x.container.record(action+strings.Join(x.program.run.args, " "), map[string]string{"execID": x.id})
 	}
-	return id
 }
 
 // executed is a program on its way into a container.
@@ -107,6 +106,9 @@ type executed struct {
 	pipes     *pipes
 	process   *userns.Process // who waits for the program
 	terminal  *os.File        // the master of its terminal
+	id        string          // of its events
+	leaves    bool            // the client may leave before the program has ended,
+	status    *os.File        // and this, from which its status can be read, is for the monitor then
 }
 
 // prepare asks the monitor for the way in, and settles what to execute.
@@ -115,7 +117,7 @@ func (c *Container) prepare(ctx context.Context, e Exec, input bool) (*executed,
 	if err != nil {
 		return nil, err
 	}
-	x := &executed{container: c, link: l}
+	x := &executed{container: c, link: l, leaves: e.TTY}
 	switch c.State.Status {
 	case Paused:
 		err = fmt.Errorf("container %s is paused, unpause the container before exec", c.Config.Name)
@@ -189,13 +191,24 @@ func (x *executed) start(ctx context.Context, size *unix.Winsize) error {
 		theirs.Close()
 		return err
 	}
-	high, err := openHighFiles(x.link.conn.File(), theirs, x.pipes.program, x.entrance[filePidfd], x.entrance[fileUser])
+	var told *os.File
+	if x.leaves {
+		if x.status, told, err = pipe(); err != nil {
+			theirs.Close()
+			return err
+		}
+		defer told.Close()
+	}
+	high, err := openHighFiles(x.link.conn.File(), theirs, x.pipes.program, x.entrance[filePidfd], x.entrance[fileUser], told)
 	theirs.Close()
 	if err != nil {
 		return err
 	}
 	defer high.close()
 	x.program.size, x.program.descriptors = size, high.descriptors()
+	if x.leaves {
+		x.program.status = high.other(2)
+	}
 	group := x.container.State.Group
 	if x.program.admission, err = newAdmission(group != ""); err != nil {
 		return err
@@ -297,9 +310,12 @@ func (x *executed) attend(ctx context.Context, s *attachment, restore func()) (i
 	}
 }
 
-// leave gives the program's terminal to the monitor: closed, it would end the
-// program.
+// leave gives the monitor what is left of the program to attend to: its end, and
+// its terminal, which closed would end the program.
 func (x *executed) leave(ctx context.Context) error {
+	if err := x.link.tell(request{Do: doWatch, Name: x.id, Files: []string{fileStatus}}, x.status); err != nil {
+		return x.container.gone(err)
+	}
 	if x.terminal == nil {
 		return nil
 	}
@@ -313,8 +329,10 @@ func (x *executed) close() {
 	if x.pipes != nil {
 		x.pipes.close()
 	}
-	if x.terminal != nil {
-		x.terminal.Close()
+	for _, f := range []*os.File{x.terminal, x.status} {
+		if f != nil {
+			f.Close()
+		}
 	}
 }
 

@@ -67,8 +67,14 @@ func (s *start) joinProgram(g gate) *userns.Prog {
 		child = p.Reg()
 		p.Fork("clone program", 0, nil, s.executedProgram()).Into(child)
 	}
-	p.Call("close descriptors", unix.SYS_CLOSE_RANGE, 0, uintptr(^uint32(0)), 0)
-	p.Reap(child)
+	if s.status == 0 {
+		p.Call("close descriptors", unix.SYS_CLOSE_RANGE, 0, uintptr(^uint32(0)), 0)
+		p.Reap(child)
+		return p.Prog
+	}
+	p.Call("close descriptors", unix.SYS_CLOSE_RANGE, 0, s.status-1, 0)
+	p.Call("close descriptors", unix.SYS_CLOSE_RANGE, s.status+1, uintptr(^uint32(0)), 0)
+	p.ReapAndTell(child, s.status)
 	return p.Prog
 }
 

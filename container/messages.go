@@ -40,7 +40,7 @@ type hello struct {
 	Health     bool          `json:"health,omitempty"` // there is a health check in the record
 	Restart    RestartPolicy `json:"restart,omitzero"`
 	StopSignal int           `json:"stopSignal"`
-	SharesPIDs bool          `json:"sharesPIDs,omitempty"` // with another container, see shared_pid.go
+	PIDsOf     string        `json:"pidsOf,omitempty"`     // the ID of the container whose processes this one shares, see shared_pid.go
 	Memory     int64         `json:"memory,omitempty"`     // bytes that the container may hold; 0: any
 	MemorySwap int64         `json:"memorySwap,omitempty"` // and with what of it is swapped out; not positive: any
 	// Group is the container's control group, and Held the limits that are held there.
@@ -69,6 +69,8 @@ const (
 	fileTerminal = "terminal" // a stream socket, for input too
 	filePidfd    = "pidfd"    // of the container's pid 1
 	fileUser     = "user"     // the user namespace that owns the container's others
+	fileStatus   = "status"   // a pipe that brings the status of a process that was executed, one byte
+	fileMounts   = "mounts"   // a mount namespace
 )
 
 // request is what a client asks of a monitor.
@@ -84,7 +86,7 @@ type request struct {
 	// Identity is who the process of a listener starts as.
 	Identity *Identity `json:"identity,omitempty"`
 	Paths    []string  `json:"paths,omitempty"` // by which it is started, see fakeroot.Listener
-	Name     string    `json:"name,omitempty"`  // of a network, for disconnect
+	Name     string    `json:"name,omitempty"`  // of a network, for disconnect; for watch, by which events name the process
 	Place    *Place    `json:"place,omitempty"` // for connect
 }
 
@@ -98,6 +100,8 @@ const (
 	doWait       = "wait"     // tell of the end
 	doJoin       = "join"     // the descriptors that a process needs to enter, see exec
 	doAdopt      = "adopt"    // keep this terminal of a process that was executed, and read it empty
+	doWatch      = "watch"    // write down the end of a process that a client has executed and left
+	doGuard      = "guard"    // end who is in this mount namespace when the client, a monitor, has gone
 	doListener   = "listener" // serve the system calls of a process that was executed
 	doPause      = "pause"
 	doUnpause    = "unpause"

@@ -33,6 +33,7 @@ const (
 //	monitor_program.go  the program that runs now, and the starting of the next
 //	monitor_output.go   what the program writes, to the log and to who is attached
 //	monitor_server.go   clients and their requests
+//	monitor_exec.go     what clients execute beside the program
 //	monitor_restart.go  whether and when a program that ended is started again
 //	monitor_health.go   the health check
 //
@@ -55,10 +56,11 @@ type monitor struct {
 	stopping bool
 	changed  chan struct{} // closed and made anew when running, stopped or the record change
 	peers    map[*peer]struct{}
-	user     *os.File    // the user namespace, once it was asked for
-	own      programMode // of the file that we execute
-	idle     *time.Timer // of settle
-	oomKills uint64      // so far, see countOOM
+	user     *os.File     // the user namespace, once it was asked for
+	own      programMode  // of the file that we execute
+	guard    *userns.Conn // with the monitor whose container has our processes
+	idle     *time.Timer  // of settle
+	oomKills uint64       // so far, see countOOM
 }
 
 // Monitor is the role that owns a container's life: it reads the program's
@@ -96,7 +98,7 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 	m.own = ownProgram()
 	m.leaveGroup()
 	listener, err := userns.Listen(m.dir, monitorSocket)
-	if err = errors.Join(err, m.recordStart(p), channel.Send(struct{}{})); err != nil {
+	if err = errors.Join(err, m.recordStart(p), m.findGuard(ctx, p), channel.Send(struct{}{})); err != nil {
 		_ = p.signal(unix.SIGKILL)
 	}
 	m.welcome(ctx, control, unbundle(h.Files, files))
@@ -174,6 +176,7 @@ func (m *monitor) attend(ctx context.Context, p *program) int {
 	m.notify()
 	m.mu.Unlock()
 	m.clearMembers(p)
+	p.executed.Wait()
 	m.countOOM()
 	p.finish()
 	if err := p.supervision.finish(ctx, !m.AutoRemove); err != nil {

@@ -30,7 +30,7 @@ func (h *hello) newSupervision() *supervision {
 		return nil
 	}
 	procfs := fakeroot.OpenProcfs
-	if h.SharesPIDs {
+	if h.PIDsOf != "" {
 		procfs = func() (*os.File, error) { return os.Open("/proc") } // this monitor is in the host's pid namespace
 	}
 	s := &supervision{emulation: e, ready: make(chan struct{})}

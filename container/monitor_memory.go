@@ -58,12 +58,12 @@ type memoryLook struct {
 // lookAtMemory finds the program's processes in a procfs of this monitor's pid
 // namespace, in which only the container is; or, where that is another's, in the host's.
 func (m *monitor) lookAtMemory(p *program) (memoryLook, error) {
-	if m.SharesPIDs {
-		members := func() []string {
-			list, _ := membersOf(p.mounts())
+	if m.PIDsOf != "" {
+		all := func() []string {
+			list, _ := p.members().list()
 			return list
 		}
-		return memoryLook{"/proc", members, func() {}}, nil
+		return memoryLook{hostProc, all, func() {}}, nil
 	}
 	f, err := ownProc()
 	if err != nil {

@@ -41,6 +41,7 @@ type program struct {
 	master   *os.File      // of its terminal
 	pumps    sync.WaitGroup
 	receiver sync.WaitGroup
+	executed sync.WaitGroup // processes in whose end somebody is interested; added to while it runs
 	network  sync.WaitGroup // the start of its engine; nobody adds to it after receiver
 
 	mu   sync.Mutex
@@ -102,28 +103,34 @@ func (p *program) gate() *os.File {
 // the execve, or with its failure.
 func (p *program) receive(ctx context.Context, m *monitor) {
 	defer p.receiver.Done()
-	for {
-		var message struct{ What string }
-		files, err := p.channel.Receive(ctx, &message)
-		if err != nil || len(files) == 0 {
-			break
-		}
-		switch message.What {
-		case "terminal":
-			p.setTerminal(files[0], m.output)
-		case sentDevice:
-			// The program's execve waits for what comes after this, and not for an engine.
-			p.network.Go(func() { m.startNetwork(ctx, p, files) })
-		case doListener:
-			m.supervise(ctx, p, fakeroot.Listener{File: files[0], User: m.Emulation.user()})
-		default:
-			p.mu.Lock()
-			p.held[message.What] = files[0]
-			p.mu.Unlock()
-		}
+	for p.receiveNext(ctx, m) {
 	}
 	p.setTerminal(nil, nil)
 	p.channel.Close()
+}
+
+// receiveNext takes one thing that the start program sends. It is false when there
+// is nothing more to come.
+func (p *program) receiveNext(ctx context.Context, m *monitor) bool {
+	var message struct{ What string }
+	files, err := p.channel.Receive(ctx, &message)
+	if err != nil || len(files) == 0 {
+		return false
+	}
+	switch message.What {
+	case "terminal":
+		p.setTerminal(files[0], m.output)
+	case sentDevice:
+		// The program's execve waits for what comes after this, and not for an engine.
+		p.network.Go(func() { m.startNetwork(ctx, p, files) })
+	case doListener:
+		m.supervise(ctx, p, fakeroot.Listener{File: files[0], User: m.Emulation.user()})
+	default:
+		p.mu.Lock()
+		p.held[message.What] = files[0]
+		p.mu.Unlock()
+	}
+	return true
 }
 
 // awaitNetwork waits until the program has its network, or will never have one.

@@ -94,7 +94,7 @@ func (m *monitor) again(ctx context.Context, status int) *program {
 	for {
 		m.mu.Lock()
 		tries, ran := m.state.Restarts, time.Since(m.state.StartedAt)
-		over := m.stopped || m.SharesPIDs || !m.Restart.again(status, tries)
+		over := m.stopped || m.PIDsOf != "" || !m.Restart.again(status, tries)
 		changed := m.changed
 		m.mu.Unlock()
 		if over {

@@ -6,14 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"sbx/fakeroot"
 	"sbx/userns"
 )
 
@@ -25,6 +23,8 @@ type peer struct {
 	tied bool
 	// awaits says that it wants to hear of the end, follows of each new record.
 	awaits, follows bool
+	// ward is the mount namespace of a container that shares this one's processes.
+	ward *os.File
 }
 
 // accept takes clients as long as the monitor lives.
@@ -120,6 +120,10 @@ func (m *monitor) do(ctx context.Context, p *peer, r *request, given map[string]
 		return m.reload()
 	case doAdopt:
 		return m.adopt(given)
+	case doWatch:
+		return m.watch(r, given)
+	case doGuard:
+		return p.keep(given)
 	case doListener:
 		return m.takeListener(ctx, r, given)
 	case doFollow:
@@ -188,6 +192,7 @@ func (m *monitor) leave(p *peer) {
 	delete(m.peers, p)
 	m.mu.Unlock()
 	p.conn.Close()
+	m.endWard(p)
 	m.idle.Reset(settleTime)
 	if p.tied {
 		_ = m.kill(unix.SIGKILL)
@@ -274,62 +279,6 @@ func (m *monitor) pause(on bool) error {
 		m.record(event, nil)
 	}
 	return err
-}
-
-// join gives out what a process needs to enter the container: its pid 1, which
-// names the namespaces, and the user namespace that owns them. The program may
-// be in another one below that.
-//
-// A program that is being started has not got all of its mounts: its execve, or
-// its end, is waited for.
-func (m *monitor) join(out *bundle) error {
-	m.current().receiver.Wait()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.running {
-		return errNotRunning
-	}
-	if m.user == nil {
-		f, err := os.Open("/proc/self/ns/user")
-		if err != nil {
-			return err
-		}
-		m.user = f
-	}
-	out.add(filePidfd, m.program.gate())
-	out.add(fileUser, m.user)
-	return nil
-}
-
-// adopt keeps the terminal of a process that a client has executed and left: it
-// is read, so that the process can go on writing, and closed at its end.
-func (m *monitor) adopt(given map[string]*os.File) error {
-	f := given[fileTerminal]
-	if f == nil {
-		return errors.New("adopt terminal: there is none")
-	}
-	delete(given, fileTerminal)
-	go func() {
-		f := pollable(f)
-		defer f.Close()
-		_, _ = io.Copy(io.Discard, f)
-	}()
-	return nil
-}
-
-// takeListener serves the system calls of a process that a client has executed.
-func (m *monitor) takeListener(ctx context.Context, r *request, given map[string]*os.File) error {
-	f := given[doListener]
-	if f == nil {
-		return errors.New("take listener: there is none")
-	}
-	delete(given, doListener)
-	l := fakeroot.Listener{File: f, User: m.Emulation.user(), Paths: r.Paths}
-	if r.Identity != nil {
-		l.User = credentials(*r.Identity)
-	}
-	m.supervise(ctx, m.current(), l)
-	return nil
 }
 
 // follow has the client told of every new record of the log.

@@ -41,6 +41,7 @@ type descriptors struct {
 	programEnd  int    // and where the program sends it;
 	null        int    // /dev/null,
 	stdio       [3]int // and the program's own three, unused with a terminal
+	status      int    // where the process beside an executed program tells of its end; 0: nowhere
 	channelCopy int    // of channel, of any number; 0: the death of the monitor is this program's
 }
 
@@ -250,7 +251,7 @@ func (r *recipe) setName(c *Config) {
 
 // forkProgram makes the process that becomes the program a child of pid 1,
 // which stays as a reaper. The reaper's memory is a copy of the client's: it is
-// made unreadable for whoever is root in the container.
+// made unreadable for whoever is root in the container. In ps it is what Docker's is.
 func (r *recipe) forkProgram() {
 	program := &recipe{Prog: &userns.Prog{}, start: r.start}
 	program.work = program.Reg()
@@ -261,6 +262,7 @@ func (r *recipe) forkProgram() {
 	program.execute()
 	r.Call("hide memory", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	child := r.forkTold(program.Prog)
+	r.Retitle("docker-init", append([]string{"/sbin/docker-init", "--"}, r.run.args...))
 	r.setCapabilities(1 << unix.CAP_KILL)
 	r.dieWithMonitor()
 	r.Call("close descriptors", unix.SYS_CLOSE_RANGE, 0, uintptr(^uint32(0)), 0)

@@ -195,7 +195,7 @@ func (c *Container) greeting(s *attachment, p *pipes) (greeting, error) {
 		TTY: c.Config.TTY, AutoRemove: c.Config.AutoRemove, Tied: c.Config.Step || c.Config.AutoRemove && (s.Output || s.Input || s.Errors),
 		Refused: c.Config.Refused, Log: c.Config.Log, Restart: c.Config.Restart, Health: c.Config.Health.isOn(),
 	}}
-	g.hello.SharesPIDs = c.Config.pidsOfWhom() != ""
+	g.hello.PIDsOf = c.Config.pidsOfWhom()
 	if c.Config.AutoRemove {
 		g.hello.Volumes = anonymous(c.Config.Mounts)
 	}

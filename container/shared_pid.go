@@ -3,10 +3,11 @@
 package container
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,8 @@ import (
 // does for all others is done here by its monitor, which stays in the host's: the
 // program dies with it by the kernel's word (prctl(2), PR_SET_PDEATHSIG), and the
 // processes that the program leaves behind are found by the container's mount
-// namespace. If the monitor was killed, those few live as long as the other container.
+// namespace. If the monitor was killed, the other container's finds and ends them: it
+// has that namespace, and a connection that ends with this monitor (findGuard).
 //
 // The program is never started again by the monitor: on its way to the execve it
 // would be a copy of the monitor that processes of the other container could see.
@@ -81,7 +83,7 @@ func (r *recipe) dieWithMonitor() {
 
 // firstPID is the pid of the program that the starter cloned, as this monitor counts.
 func (h *hello) firstPID() int {
-	if h.SharesPIDs {
+	if h.PIDsOf != "" {
 		return pidOf(programFD)
 	}
 	return firstChild
@@ -92,120 +94,75 @@ func (h *hello) firstPID() int {
 // processes in that and in those below it but its sender's own (kill(2),
 // pid_namespaces(7)).
 func (m *monitor) signalAll(p *program, s unix.Signal) error {
-	if m.SharesPIDs {
-		return p.signalMembers(s)
+	if m.PIDsOf != "" {
+		if of := p.members(); of.mounts != "" {
+			return of.signal(s)
+		}
+		return p.signal(s)
 	}
 	return unix.Kill(-1, s)
+}
+
+// findGuard has the monitor of the container whose processes these are among end
+// those of this one, should this monitor be killed. The program waits for that.
+func (m *monitor) findGuard(ctx context.Context, p *program) error {
+	if m.PIDsOf == "" {
+		return nil
+	}
+	// The namespace is the first that the start program sends.
+	for p.sent("mnt") == nil {
+		if !p.receiveNext(ctx, m) {
+			return nil // it has failed, and says why
+		}
+	}
+	var err error
+	if m.guard, err = userns.Dial(filepath.Join(m.Home, m.PIDsOf), monitorSocket); err != nil {
+		return err
+	}
+	return m.guard.Send(request{Do: doGuard, Files: []string{fileMounts}}, p.sent("mnt"))
+}
+
+// keep takes the mount namespace of a container, whose processes end with the peer.
+func (p *peer) keep(given map[string]*os.File) error {
+	p.ward = given[fileMounts]
+	delete(given, fileMounts)
+	return nil
+}
+
+// endWard ends the processes of a container whose monitor, a peer of this one, has
+// gone. They are in the pid namespace of this one's container.
+func (m *monitor) endWard(p *peer) {
+	if p.ward == nil {
+		return
+	}
+	defer p.ward.Close()
+	procfs := hostProc
+	if m.PIDsOf == "" {
+		f, err := ownProc()
+		if err != nil {
+			return
+		}
+		defer f.Close()
+		procfs = slot(int(f.Fd()))
+	}
+	_ = members{procfs, mountsOf(p.ward)}.signal(unix.SIGKILL)
 }
 
 // clearMembers ends what the program has left behind in another container's pid
 // namespace. Elsewhere nobody is left.
 func (m *monitor) clearMembers(p *program) {
-	if m.SharesPIDs {
-		_ = p.signalMembers(unix.SIGKILL)
+	if m.PIDsOf != "" {
+		_ = p.members().signal(unix.SIGKILL)
 	}
 }
 
-// mounts is the container's mount namespace, as links in procfs name it; empty while
-// it is not known.
-func (p *program) mounts() string {
+// sent is what the start program sent by this name, or nil.
+func (p *program) sent(what string) *os.File {
 	p.mu.Lock()
-	f := p.held["mnt"]
-	p.mu.Unlock()
-	if f == nil {
-		return ""
-	}
-	name, err := os.Readlink(slot(int(f.Fd())))
-	if err != nil {
-		return ""
-	}
-	return name
+	defer p.mu.Unlock()
+	return p.held[what]
 }
 
-// signalMembers sends a signal to every process in the container's mount namespace,
-// until a look finds none that has not got it. One that is killed is waited for, so
-// that it can start no other.
-func (p *program) signalMembers(s unix.Signal) error {
-	mounts := p.mounts()
-	if mounts == "" {
-		return p.signal(s)
-	}
-	told := map[string]bool{}
-	for more := true; more; {
-		members, err := membersOf(mounts)
-		if err != nil {
-			return err
-		}
-		more = false
-		for _, pid := range members {
-			if !told[pid] && signalMember(pid, mounts, s) {
-				told[pid] = s != unix.SIGKILL
-				more = true
-			}
-		}
-	}
-	return nil
-}
-
-// membersOf lists the processes in a mount namespace, by the names of their
-// directories in /proc. Those that have ended are in none; this process is not meant,
-// a thread of which may have joined it to answer system calls.
-func membersOf(mounts string) ([]string, error) {
-	self, err := os.Readlink("/proc/self")
-	if err != nil {
-		return nil, err
-	}
-	names, err := processNames("/proc")
-	if err != nil {
-		return nil, err
-	}
-	var list []string
-	for _, name := range names {
-		if ns, err := os.Readlink("/proc/" + name + "/ns/mnt"); err == nil && ns == mounts && name != self {
-			list = append(list, name)
-		}
-	}
-	return list, nil
-}
-
-// processNames are the directories of processes in a procfs.
-func processNames(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, e := range entries {
-		if e.Name()[0] >= '0' && e.Name()[0] <= '9' {
-			names = append(names, e.Name())
-		}
-	}
-	return names, nil
-}
-
-// signalMember signals a process if it is in the mount namespace, whoever has its
-// pid meanwhile, and waits for the end of one that it kills.
-func signalMember(name, mounts string, s unix.Signal) bool {
-	pid, err := strconv.Atoi(name)
-	if err != nil {
-		return false
-	}
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	if ns, err := os.Readlink("/proc/" + name + "/ns/mnt"); err != nil || ns != mounts {
-		return false
-	}
-	if unix.PidfdSendSignal(fd, s, nil, 0) != nil {
-		return false
-	}
-	for s == unix.SIGKILL {
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	return true
-}
+// members are the processes of the container by its mount namespace, which is empty
+// while it is not known.
+func (p *program) members() members { return members{hostProc, mountsOf(p.sent("mnt"))} }

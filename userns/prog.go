@@ -148,8 +148,16 @@ func (p *Prog) FailAttempts(name string) { p.add(name, step{op: opFail, out: -1}
 // Reap adds the life of a minimal pid 1 whose only child's pid is in r: it
 // reaps orphans, passes signals on to the child, and exits with its status.
 func (p *Prog) Reap(r Reg) {
-	p.add("reap", step{op: opReap, out: -1, regArgs: 1, args: [6]uintptr{uintptr(r)}})
+	p.add("reap", step{op: opReap, out: -1, regArgs: 1, args: [6]uintptr{uintptr(r), noDescriptor}})
 }
+
+// ReapAndTell is Reap by a process that writes the status, one byte, to a descriptor
+// before it exits with it.
+func (p *Prog) ReapAndTell(r Reg, fd int) {
+	p.add("reap", step{op: opReap, out: -1, regArgs: 1, args: [6]uintptr{uintptr(r), uintptr(fd)}})
+}
+
+const noDescriptor = ^uintptr(0)
 
 // CloseBut closes every descriptor but these, which are numbers or Regs.
 func (p *Prog) CloseBut(fds ...any) {

@@ -109,7 +109,7 @@ func run(im *image) {
 		case opReset:
 			resetSignals()
 		case opReap:
-			reap(im.regs[s.args[0]])
+			reap(im.regs[s.args[0]], s.args[1])
 		case opExit:
 			exitGroup(s.args[0])
 		case opFail:
