@@ -125,7 +125,7 @@ func (r *recipe) stepMounts() {
 		r.Call(what, unix.SYS_MOUNT, name, slot(slotTarget), nil, unix.MS_BIND, nil)
 		r.openIn(what, joinPath(f.Target), pathOnly, inRoot).Into(r.a)
 		r.place(r.a, slotTarget)
-		r.Call(what, unix.SYS_MOUNT, nil, slot(slotTarget), nil, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC*boolInt(f.Mode&0o111 == 0), nil).Any()
+		r.Call(what, unix.SYS_MOUNT, nil, slot(slotTarget), nil, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC*boolInt(f.Mode&0o111 == 0), nil)
 	}
 }
 
@@ -141,8 +141,10 @@ func (r *recipe) stepTree(i int, t StepTree) {
 	what := "mount " + t.Target
 	at := fmt.Sprintf("%s/%s", r.stage, treeDir(i))
 	r.Call(what, unix.SYS_MKDIRAT, unix.AT_FDCWD, at, 0o755)
+	host := "" // where the mount is one of the host's
 	if len(t.Lower) == 1 && !t.Writable {
-		r.Call(what, unix.SYS_MOUNT, t.Lower[0], at, nil, unix.MS_BIND|unix.MS_REC, nil)
+		host = t.Lower[0]
+		r.Call(what, unix.SYS_MOUNT, host, at, nil, unix.MS_BIND|unix.MS_REC, nil)
 	} else {
 		first := slotLower + len(r.config.Lower)
 		options := "userxattr"
@@ -165,9 +167,8 @@ func (r *recipe) stepTree(i int, t StepTree) {
 		}
 		r.Call(what, unix.SYS_MOUNT, "overlay", at, "overlay", r.guard(), options)
 	}
-	source := joinPath(t.Source)
 	r.Call(what, unix.SYS_OPENAT, unix.AT_FDCWD, at, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Into(r.work)
-	r.Call(what, unix.SYS_OPENAT2, r.work, source, how(pathOnly, noLinks), howSize).Into(r.work)
+	r.Call(what, unix.SYS_OPENAT2, r.work, joinPath(t.Source), how(pathOnly, noLinks), howSize).Into(r.work)
 	r.place(r.work, slotSource)
 	if t.File {
 		r.file(t.Target, what)
@@ -177,11 +178,11 @@ func (r *recipe) stepTree(i int, t StepTree) {
 	r.place(r.a, slotTarget)
 	r.Call(what, unix.SYS_MOUNT, slot(slotSource), slot(slotTarget), nil, unix.MS_BIND, nil)
 	r.openIn(what, joinPath(t.Target), pathOnly, inRoot).Into(r.a)
-	attributes := uint64(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV)
+	flags := unix.MS_NOSUID | unix.MS_NODEV
 	if !t.Writable {
-		attributes |= unix.MOUNT_ATTR_RDONLY
+		flags |= unix.MS_RDONLY
 	}
-	r.tighten(r.a, "", attributes)
+	r.tighten(r.a, flags, host)
 	r.Call("close", unix.SYS_CLOSE, slotSource)
 }
 

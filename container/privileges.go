@@ -216,7 +216,7 @@ func (r *recipe) device(d Device) {
 	r.Call(name, unix.SYS_MOUNT, d.Source, slot(slotTarget), nil, unix.MS_BIND|unix.MS_REC, nil)
 	if d.ReadOnly {
 		r.openIn(name, strings.Join(split(d.Target), "/"), pathOnly, inRoot).Into(r.a)
-		r.tighten(r.a, "", unix.MOUNT_ATTR_RDONLY)
+		r.tighten(r.a, unix.MS_RDONLY, d.Source)
 	}
 }
 

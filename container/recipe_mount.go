@@ -57,7 +57,7 @@ func (r *recipe) mountRoot() {
 		options := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=upper,workdir=work,userxattr"
 		r.Call("mount overlay", unix.SYS_MOUNT, "overlay", r.stage+stageRoot, "overlay", flags, options)
 	case rootCopy:
-		r.bindRoot("rootfs")
+		r.bindRoot(filepath.Join(r.dir, "rootfs"))
 	case rootDir:
 		r.bindRoot(c.RootDir)
 	}
@@ -78,20 +78,20 @@ func (r *recipe) guard() int {
 func (r *recipe) bindRoot(dir string) {
 	root := r.stage + stageRoot
 	r.Call("bind "+dir, unix.SYS_MOUNT, dir, root, nil, unix.MS_BIND|unix.MS_REC, nil)
-	attributes := uint64(unix.MOUNT_ATTR_NODEV)
-	if !r.config.Rung.IsMapped() {
-		attributes |= unix.MOUNT_ATTR_NOSUID
-	}
-	r.tighten(unix.AT_FDCWD, root, attributes).SkipOnSuccess(1)
-	r.Call("remount root", unix.SYS_MOUNT, nil, root, nil, unix.MS_REMOUNT|unix.MS_BIND|r.guard()|mountFlags(r.dir), nil).Any()
+	r.Call("open root", unix.SYS_OPENAT, unix.AT_FDCWD, root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0).Into(r.root)
+	r.tighten(r.root, r.guard(), dir)
 }
 
-// tighten adds attributes to the mounts below a path. Kernels before 5.12 lack
-// the call; there a bind keeps the flags of its source.
-func (r *recipe) tighten(at any, name string, attributes uint64) userns.Step {
-	attr := &unix.MountAttr{Attr_set: attributes}
-	return r.Call("set mount attributes", unix.SYS_MOUNT_SETATTR, at, name,
-		unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, unsafe.Pointer(attr), unsafe.Sizeof(*attr)).Ignore(unix.ENOSYS)
+// tighten adds flags to the mount behind a descriptor, and to those below it, of
+// which each is a bit of mount(2) and of mount_setattr(2) alike. Kernels before 5.12
+// lack that call: there the one mount is remounted, with the flags of the source that
+// it shows, which a user namespace may not take away (mount_namespaces(7)).
+func (r *recipe) tighten(at userns.Reg, flags int, source string) {
+	attr := &unix.MountAttr{Attr_set: uint64(flags)}
+	r.Call("set mount attributes", unix.SYS_MOUNT_SETATTR, at, "",
+		unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, unsafe.Pointer(attr), unsafe.Sizeof(*attr)).Ignore(unix.ENOSYS).SkipOnSuccess(2)
+	r.place(at, slotTarget)
+	r.Call("set mount flags", unix.SYS_MOUNT, nil, slot(slotTarget), nil, unix.MS_REMOUNT|unix.MS_BIND|flags|mountFlags(source), nil)
 }
 
 // place duplicates a descriptor to a fixed number.
@@ -204,15 +204,11 @@ func (r *recipe) bind(m Mount, name string) {
 	r.Call(name, unix.SYS_MOUNT, r.source(m, name), slot(slotTarget), nil, unix.MS_BIND|unix.MS_REC, nil)
 	// The descriptor still names what lies below the new mount.
 	r.openIn(name, strings.Join(split(m.Target), "/"), pathOnly, inRoot).Into(r.a)
-	attributes := uint64(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV)
-	if !m.ReadOnly {
-		r.tighten(r.a, "", attributes)
-		return
+	flags := unix.MS_NOSUID | unix.MS_NODEV
+	if m.ReadOnly {
+		flags |= unix.MS_RDONLY
 	}
-	// On success the remount for older kernels, of two steps, is passed over.
-	r.tighten(r.a, "", attributes|unix.MOUNT_ATTR_RDONLY).SkipOnSuccess(2)
-	r.place(r.a, slotTarget)
-	r.remountReadOnly(slot(slotTarget), mountFlags(m.Source))
+	r.tighten(r.a, flags, m.Source)
 }
 
 // remountReadOnly makes one mount read-only. Flags that the source has must be
@@ -229,7 +225,7 @@ func mountFlags(name string) int {
 		return 0
 	}
 	// ST_* of statfs(2) and MS_* agree for these (linux/statfs.h).
-	return int(st.Flags) & (unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME)
+	return int(st.Flags) & (unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME)
 }
 
 func isDirectory(name string) bool {

@@ -78,7 +78,7 @@ func (r *recipe) mountDev() {
 				r.Call("create /dev/"+m.dir, unix.SYS_MKDIRAT, r.a, m.dir, 0o755)
 				r.Call("bind /dev/"+m.dir, unix.SYS_MOUNT, "/dev/"+m.dir, dev+m.dir, nil, unix.MS_BIND, nil)
 				r.openIn("open /dev/"+m.dir, "dev/"+m.dir, dirOnly, noLinks).Into(r.work)
-				r.tighten(r.work, "", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+				r.tighten(r.work, unix.MS_NOSUID|unix.MS_NODEV, "/dev/"+m.dir)
 			}
 			continue
 		}

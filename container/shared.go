@@ -259,7 +259,7 @@ func (r *recipe) joinIPC() {
 func (r *recipe) mountSharedMemory(at string) {
 	r.Call("create /dev/shm", unix.SYS_MKDIRAT, r.a, "shm", 0o755)
 	r.Call("mount /dev/shm", unix.SYS_MOVE_MOUNT, r.shm, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH)
-	r.tighten(r.shm, "", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	r.tighten(r.shm, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 	r.Call("close", unix.SYS_CLOSE, r.shm)
 }
 

@@ -22,7 +22,9 @@ var (
 
 func TestMain(m *testing.M) {
 	testscript.Main(&suite{m}, map[string]func(){
+		"careless":  carelessMain,
 		"expect":    expectMain,
+		"fault":     faultMain,
 		"forbid":    forbidMain,
 		"layertree": layertreeMain,
 	})
