@@ -63,6 +63,7 @@ func main() {
 		"trap":       fact(trap),
 		"true":       func([]string) (int, error) { return 0, nil },
 		"tty":        fact(terminal),
+		"types":      fact(types),
 		"winsize":    fact(winsize),
 		"write":      fact(write),
 		"ready":      ready,
