@@ -28,28 +28,31 @@ func GitContext(ctx context.Context, st *store.Store, url string) (Context, erro
 		c.Close()
 		return Context{}, err
 	}
-	sub := parseGit(url).subdir
-	if sub != "" {
-		root, err := os.OpenRoot(dir)
-		if err != nil {
-			c.Close()
-			return Context{}, err
-		}
-		defer root.Close()
-		fi, err := root.Stat(sub)
-		if err != nil || !fi.IsDir() {
-			c.Close()
-			return Context{}, fmt.Errorf("clone %s: there is no directory %s in it", url, sub)
-		}
-		resolved, err := filepath.EvalSymlinks(filepath.Join(dir, sub))
-		if err != nil {
-			c.Close()
-			return Context{}, err
-		}
-		dir = resolved
+	if dir, err = subdirectory(dir, url); err != nil {
+		c.Close()
+		return Context{}, err
 	}
 	c.tree = tree{Lower: []string{dir}, Plain: true}
 	return c, nil
+}
+
+// subdirectory is the directory of a repository's files that its URL names. Links lead
+// nowhere but inside.
+func subdirectory(dir, url string) (string, error) {
+	sub := parseGit(url).subdir
+	if sub == "" {
+		return dir, nil
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	fi, err := root.Stat(sub)
+	if err != nil || !fi.IsDir() {
+		return "", fmt.Errorf("clone %s: there is no directory %s in it", url, sub)
+	}
+	return filepath.EvalSymlinks(filepath.Join(dir, sub))
 }
 
 // clone puts the files of a repository at a ref into dir, with .git only if it is
@@ -59,16 +62,22 @@ func clone(ctx context.Context, dir, url string, keep bool) error {
 	if strings.HasPrefix(ref.ref, "-") || strings.HasPrefix(ref.remote, "-") {
 		return fmt.Errorf("clone %s: strange name", url)
 	}
-	err := git(ctx, dir, "init", "-q", ".")
+	g := repository{dir: dir, protocols: remoteProtocols}
+	if strings.HasPrefix(ref.remote, "file://") {
+		g.protocols += ":file"
+	}
+	err := g.git(ctx, "init", "-q", ".")
 	if err == nil {
-		err = git(ctx, dir, "remote", "add", "origin", ref.remote)
+		err = g.git(ctx, "remote", "add", "origin", ref.remote)
 	}
 	if err == nil {
-		err = fetchRef(ctx, dir, ref.ref)
+		err = g.fetchRef(ctx, ref.ref)
 	}
 	if err == nil {
 		if _, statErr := os.Lstat(filepath.Join(dir, ".gitmodules")); statErr == nil {
-			err = git(ctx, dir, "submodule", "update", "-q", "--init", "--recursive", "--depth", "1")
+			// Whoever wrote it must not name a repository of this machine (CVE-2022-39253).
+			g.protocols = remoteProtocols
+			err = g.git(ctx, "submodule", "update", "-q", "--init", "--recursive", "--depth", "1")
 		}
 	}
 	if err != nil {
@@ -80,34 +89,40 @@ func clone(ctx context.Context, dir, url string, keep bool) error {
 	return nil
 }
 
+// repository is one in the making, and the protocols by which git may fetch for it.
+type repository struct{ dir, protocols string }
+
+// remoteProtocols are those that lead nowhere on this machine.
+const remoteProtocols = "https:http:ssh:git"
+
 // fetchRef fetches a ref, or the remote's HEAD, and checks it out.
-func fetchRef(ctx context.Context, dir, ref string) error {
+func (g repository) fetchRef(ctx context.Context, ref string) error {
 	want := ref
 	if want == "" {
 		want = "HEAD"
 	}
-	err := git(ctx, dir, "fetch", "-q", "--depth", "1", "origin", want)
+	err := g.git(ctx, "fetch", "-q", "--depth", "1", "origin", want)
 	if err != nil && ctx.Err() == nil {
 		// A server of plain files cannot send less than everything.
-		if whole := git(ctx, dir, "fetch", "-q", "origin", want); whole == nil {
+		if whole := g.git(ctx, "fetch", "-q", "origin", want); whole == nil {
 			err = nil
 		}
 	}
 	if err == nil {
-		return git(ctx, dir, "checkout", "-q", "--detach", "FETCH_HEAD")
+		return g.git(ctx, "checkout", "-q", "--detach", "FETCH_HEAD")
 	}
 	// Not every server sends a commit that no branch names.
-	if ref != "" && git(ctx, dir, "fetch", "-q", "--tags", "origin") == nil {
-		if known := git(ctx, dir, "checkout", "-q", "--detach", want); known == nil {
+	if ref != "" && g.git(ctx, "fetch", "-q", "--tags", "origin") == nil {
+		if known := g.git(ctx, "checkout", "-q", "--detach", want); known == nil {
 			return nil
 		}
 	}
 	return err
 }
 
-func git(ctx context.Context, dir string, args ...string) error {
+func (g repository) git(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Dir = dir
+	cmd.Dir = g.dir
 	// It asks nobody: whatever it needs stands in the user's configuration.
 	for _, e := range os.Environ() {
 		// A git that runs us, in a hook, may have said which repository is meant.
@@ -115,7 +130,7 @@ func git(ctx context.Context, dir string, args ...string) error {
 			cmd.Env = append(cmd.Env, e)
 		}
 	}
-	cmd.Env = append(cmd.Env, "GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=https:http:ssh:git:file", "LC_ALL=C")
+	cmd.Env = append(cmd.Env, "GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL="+g.protocols, "LC_ALL=C")
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return nil
