@@ -7,6 +7,8 @@ GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUILDFLAGS  := -trimpath -ldflags='-s -w'
 TIMEOUT     ?= 25m
 FUZZSECONDS ?= 60
+# What `make race` tests.
+RACE        ?= ./slirp
 # Of `make script`: a regular expression for the scripts' names.
 RUN         ?= .
 
@@ -22,7 +24,7 @@ export SBX_TEST_ARTIFACTS := $(abspath $(SBX_TEST_ARTIFACTS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build test script update lint bench fuzz harden check size clean
+.PHONY: help build test script update lint bench race fuzz harden check size clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +55,9 @@ lint: ## gofmt, go vet on both architectures, shellcheck, golangci-lint
 
 bench: build ## measure against the goals; exits non-zero where one is missed
 	@$(GO) run ./tests/bench -sbx bin/sbx -images '$(SBX_TEST_IMAGES)'
+
+race: ## test the network engine with the race detector, which takes a C compiler
+	@CGO_ENABLED=1 $(GO) test -race -short -count=1 -timeout $(TIMEOUT) $(RACE)
 
 fuzz: ## run every fuzz target for FUZZSECONDS
 	@for file in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \
