@@ -27,7 +27,7 @@ type Distribution struct {
 
 	find   finder
 	config ocispec.ImageConfig // the official image's
-	// ofRelease is what of the environment tells the release, which %s stands for.
+	// ofRelease is what of the environment tells the release's number, which %s stands for.
 	ofRelease []string
 	latest    string // what the tag latest stands for; "": the newest
 	stream    string // its name in an index of many
@@ -110,6 +110,9 @@ const StreamMirrors = "linuxcontainers"
 func (d Distribution) configOf(release string) ocispec.ImageConfig {
 	config := d.config
 	config.Env = slices.Clone(config.Env)
+	if strings.Trim(release, "0123456789") != "" {
+		return config
+	}
 	for _, e := range d.ofRelease {
 		config.Env = append(config.Env, strings.ReplaceAll(e, "%s", release))
 	}

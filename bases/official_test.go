@@ -70,6 +70,17 @@ func TestCatalogConfig(t *testing.T) {
 	}
 }
 
+// A release that has no number, as rawhide, is not told by one.
+func TestConfigOfRelease(t *testing.T) {
+	fedora, _ := Find("fedora")
+	if env := fedora.configOf("rawhide").Env; len(env) > 0 {
+		t.Errorf("environment of rawhide: %q", env)
+	}
+	if env := fedora.configOf("44").Env; !slices.Equal(env, []string{"DISTTAG=f44container", "FGC=f44", "FBR=f44"}) {
+		t.Errorf("environment of 44: %q", env)
+	}
+}
+
 // What Debian has signed is read and proved by the keys that are linked in, and by no
 // others: the index of bookworm-security of 29 November 2026, as its mirrors have it.
 func TestDebianSample(t *testing.T) {

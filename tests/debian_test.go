@@ -43,7 +43,7 @@ func smallDebian(site *upstream.Site, busyboxTar string) error {
 		},
 		Contents: map[string]string{"./usr/bin/busybox": busybox, "./usr/bin/dpkg": dpkgScript},
 	}
-	for _, name := range []string{"sh", "cat", "rm", "basename", "echo", "ls", "stat"} {
+	for _, name := range []string{"sh", "cat", "rm", "basename", "echo", "ls", "stat", "sleep"} {
 		system.Data = append(system.Data, tar.Header{Typeflag: tar.TypeSymlink, Name: "./usr/bin/" + name, Linkname: "busybox"})
 	}
 	optional := func(name, fields string) upstream.Package {
@@ -51,6 +51,8 @@ func smallDebian(site *upstream.Site, busyboxTar string) error {
 	}
 	broken := optional("broken", "")
 	broken.Control = map[string]string{"postinst": "#!/bin/sh\necho the disk is on fire >&2\nexit 3\n"}
+	waiting := optional("waiting", "")
+	waiting.Control = map[string]string{"postinst": "#!/bin/sh\nexec sleep 3600\n"}
 	early := optional("early", "")
 	early.Control = map[string]string{"preinst": "#!/bin/sh\necho the disk is wet >&2\nexit 4\n"}
 	with := func(name string, data ...tar.Header) upstream.Package {
@@ -61,7 +63,7 @@ func smallDebian(site *upstream.Site, busyboxTar string) error {
 	out := tar.Header{Typeflag: tar.TypeSymlink, Name: "./srv", Linkname: os.TempDir()}
 	important := with("important", tar.Header{Typeflag: tar.TypeReg, Name: "./etc/important", Mode: 0o644})
 	important.Fields = "Priority: important\n"
-	site.Debian("debian/", upstream.Suite{Name: "bookworm", Date: time.Now().Add(-time.Hour), Arch: runtime.GOARCH}, system, broken, early, important,
+	site.Debian("debian/", upstream.Suite{Name: "bookworm", Date: time.Now().Add(-time.Hour), Arch: runtime.GOARCH}, system, broken, early, waiting, important,
 		with("escaping", tar.Header{Typeflag: tar.TypeReg, Name: "./usr/../../evil", Mode: 0o644}),
 		with("absolute", tar.Header{Typeflag: tar.TypeReg, Name: "/evil", Mode: 0o644}),
 		with("linking", tar.Header{Typeflag: tar.TypeLink, Name: "./etc/evil", Linkname: "../../../etc/passwd"}),
