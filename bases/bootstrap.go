@@ -173,7 +173,7 @@ func (e *noKeysError) Error() string { return "no keys that sign the archive of 
 
 // Hint says where to get them.
 func (e *noKeysError) Hint() string {
-	return "copy the archive's keyring (" + e.vendor + "-archive-keyring.gpg, not armoured) from a machine that has it, and name it: --keyring FILE"
+	return "copy the archive's keyring (" + e.vendor + "-archive-keyring.gpg) from a machine that has it, and name it: --keyring FILE"
 }
 
 func or(values ...string) string {
