@@ -58,6 +58,7 @@ type infoReport struct {
 	IDs               string `json:",omitempty"`
 	RootEmulation     string
 	RootReason        string `json:",omitempty"` // why not notify
+	OwnFileReason     string `json:",omitempty"` // why containers can set the mode of sbx's own file, if they can
 	Limits            []container.LimitSupport
 	Gates             []gate
 	ForeignProgram    string   `json:",omitempty"` // another sbx that comes first on PATH
@@ -135,6 +136,7 @@ func (r *infoReport) features(f container.Features) {
 	}
 	r.IDs = strings.Join(ids, ", ")
 	r.RootEmulation, r.RootReason = f.RootEmulation()
+	r.OwnFileReason = f.OwnFileReason
 	r.Limits = container.LimitsSupported()
 }
 
@@ -161,6 +163,9 @@ func (r *infoReport) text() string {
 	}
 	if r.RootReason != "" {
 		line(" Why not notify", "%s", r.RootReason)
+	}
+	if r.OwnFileReason != "" {
+		line(" Reachable", "the mode of sbx's own file, see docs/security.md (%s)", r.OwnFileReason)
 	}
 	if r.RungReason != "" {
 		line(" Why not mapped", "%s", r.RungReason)

@@ -57,7 +57,6 @@ type monitor struct {
 	changed  chan struct{} // closed and made anew when running, stopped or the record change
 	peers    map[*peer]struct{}
 	user     *os.File     // the user namespace, once it was asked for
-	own      programMode  // of the file that we execute
 	guard    *userns.Conn // with the monitor whose container has our processes
 	idle     *time.Timer  // of settle
 	oomKills uint64       // so far, see countOOM
@@ -95,7 +94,6 @@ func Monitor(ctx context.Context, control *userns.Conn) error {
 	// Without its record the container could be taken for dead and removed while
 	// it runs, and without its socket not be reached: so the program does not
 	// start before, see recipe.awaitMonitor.
-	m.own = ownProgram()
 	m.leaveGroup()
 	listener, err := userns.Listen(m.dir, monitorSocket)
 	if err = errors.Join(err, m.recordStart(p), m.findGuard(ctx, p), channel.Send(struct{}{})); err != nil {
@@ -230,9 +228,6 @@ func (m *monitor) end(ctx context.Context, status int) error {
 		return err
 	}
 	defer home.Close()
-	if m.own.restore() {
-		_ = m.setState(func(s *State) { s.Error = lentError })
-	}
 	ended := m.current()
 	m.wire.close(ctx, ended)
 	// Nobody waits for that but a next start.

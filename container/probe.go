@@ -38,6 +38,9 @@ type Features struct {
 	// empty where neither can be made, and DeviceReason says why not the better one.
 	Device       string `json:"device,omitempty"`
 	DeviceReason string `json:"deviceReason,omitempty"`
+	// OwnFileReason says why programs of a container can get at the file that sbx was
+	// started from, if they can: see userns.Prog.Leave.
+	OwnFileReason string `json:"ownFileReason,omitempty"`
 }
 
 // verdict is Features as they are remembered, with what they hold for.
@@ -55,7 +58,7 @@ type occasion struct {
 }
 
 // verdictVersion changes when the probes do.
-const verdictVersion = 3
+const verdictVersion = 4
 
 // features probes the host, or remembers what an earlier command found.
 func features(ctx context.Context, dir, rung string, h process) (Features, error) {
@@ -144,6 +147,9 @@ func probeRung(ctx context.Context, dir string, r userns.Rung) (Features, error)
 		return f, err
 	}
 	probeDevice(ctx, r, &f)
+	if err := userns.TryLeave(ctx); err != nil {
+		f.OwnFileReason = err.Error()
+	}
 	err := probeOverlay(ctx, r, dir, dir)
 	if err == nil {
 		f.Overlay = true

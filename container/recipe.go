@@ -189,6 +189,7 @@ func (s *start) containerProgram() *userns.Prog {
 	r.workingDirectory()
 	if c.Init {
 		r.forkProgram()
+		return r.Prog
 	}
 	r.stdio()
 	r.console()
@@ -197,16 +198,26 @@ func (s *start) containerProgram() *userns.Prog {
 	return r.Prog
 }
 
-// awaitMonitor holds the program back until the monitor has written down that it
-// runs: whoever hears from the program finds it in ps. The monitor needs longer
-// to start than all that comes before this. When it has died, so does the start.
-func (r *recipe) awaitMonitor() {
-	// As long as a copy of the monitor's end is open here, its death is not seen.
+// closeMonitorsEnd closes the other end of what awaitMonitor reads: as long as a copy
+// of it is open here, the monitor's death is not seen.
+func (r *recipe) closeMonitorsEnd() {
 	r.Call("close monitor's end", unix.SYS_CLOSE, r.channel)
 	if r.channelCopy != 0 {
 		r.Call("close copy of monitor's end", unix.SYS_CLOSE, r.channelCopy)
 	}
-	r.Call("wait for monitor", unix.SYS_READ, r.programEnd, make([]byte, 64), 64).NonZero()
+}
+
+// awaitMonitor holds the program back until the monitor has written down that it
+// runs: whoever hears from the program finds it in ps. The monitor needs longer
+// to start than all that comes before this. When it has died, so does the start.
+// The message is not looked at: its length is what there is to know.
+func (r *recipe) awaitMonitor() {
+	const step = "wait for monitor"
+	if r.leaves() { // there is no memory to read into then
+		r.Call(step, unix.SYS_RECVFROM, r.programEnd, nil, 0, unix.MSG_TRUNC, nil, nil).NonZero()
+		return
+	}
+	r.Call(step, unix.SYS_READ, r.programEnd, make([]byte, 64), 64).NonZero()
 }
 
 // holdNamespaces leaves references to the mount and network namespaces with the

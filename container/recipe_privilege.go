@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbx/fakeroot"
 	"sbx/userns"
 )
 
@@ -109,28 +110,42 @@ func (r *recipe) filterLast() bool {
 	return !r.config.Rung.IsMapped() || r.config.Privileges.NoNewPrivs
 }
 
+// leaves reports whether the process may cease to be this binary before it executes
+// the program: a filter from a file that is there by then need not let it.
+func (r *recipe) leaves() bool {
+	return r.filterLast() || r.filter.Allows(unix.SYS_FCNTL, unix.SYS_EXECVEAT, unix.SYS_RECVFROM)
+}
+
 func (r *recipe) installFilter() {
 	if r.filter != nil {
-		r.Call("install seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, r.filter.Flags(), unsafe.Pointer(r.filter.Fprog()))
-		r.Keep(r.filter)
+		r.Call("install seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, r.filter.Flags(), r.filter.Fprog())
 	}
 }
 
 // execute closes what is not the program's and becomes it: one attempt for each
-// directory of PATH, as execvp(3) does.
+// directory of PATH, as execvp(3) does. It comes to that in a process that is not
+// this binary any more.
 func (r *recipe) execute() {
 	argv := r.run.args
 	r.ResetSignals()
 	r.CloseFrom(3)
 	r.emulateRoot()
+	r.EmptyMask()
+	var keep []int
 	if !r.run.beside {
 		r.dieWithMonitor()
+		r.closeMonitorsEnd()
+		keep = append(keep, r.programEnd)
+	}
+	if r.leaves() {
+		r.Leave(fakeroot.PassMark, keep...)
+	}
+	if !r.run.beside {
 		r.awaitMonitor()
 	}
 	if r.filterLast() {
 		r.installFilter()
 	}
-	r.EmptyMask()
 	env := r.emulation.environment(r.run.env)
 	paths := candidates(argv[0], env)
 	for _, path := range paths {

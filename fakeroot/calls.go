@@ -186,7 +186,7 @@ var traps = []trap{
 	{callSetfsuid, ids, "setfsuid", nil},
 	{callSetfsgid, ids, "setfsgid", nil},
 	{callSetgroups, ids, "setgroups", nil},
-	{callExecveat, ids, "execveat", nil},
+	{callExecveat, ids, "execveat", []seccomp.Test{{Arg: 5, Mask: seccomp.Low32, Op: seccomp.NotEqual, Value: PassMark}}},
 	{callGetrlimit, ids, "getrlimit", []seccomp.Test{isValue(0, unix.RLIMIT_LOCKS)}},
 	{callSetrlimit, ids, "setrlimit", []seccomp.Test{isValue(0, unix.RLIMIT_LOCKS)}},
 	{callNewRoot, looks | keeps, "chroot", nil},

@@ -24,6 +24,11 @@ func machineNamed(goarch string) (machine, error) {
 	return machine{}, fmt.Errorf("build root emulation filter: architecture %s is not known", goarch)
 }
 
+// PassMark is the last argument, which the kernel does not look at, of an execveat(2)
+// that is none of the container's: by it a start program makes way for what executes
+// the container's own, and no monitor need be there yet.
+const PassMark = 0x73627870
+
 // Filter compiles the filter of a mode for the architecture that this binary was
 // built for. It is nil for None.
 //

@@ -4,6 +4,8 @@ package seccomp
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,6 +44,15 @@ func (p *Program) Len() int {
 		return 0
 	}
 	return len(p.code)
+}
+
+// Allows reports whether calls with these numbers of the machine's own table pass,
+// with arguments of zero.
+func (p *Program) Allows(numbers ...uint32) bool {
+	own, _, err := native(runtime.GOARCH)
+	return err == nil && !slices.ContainsFunc(numbers, func(n uint32) bool {
+		return p.Run(Data{Number: n, Arch: own}).Compare(Allow) != 0
+	})
 }
 
 // Data is a system call as a filter sees it (struct seccomp_data).

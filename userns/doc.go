@@ -6,6 +6,7 @@
 //
 //	Probe     -> Rung                     what this host allows, found by doing it
 //	Prog      -> Start -> Process         a forked child that is a list of system calls, in new namespaces
+//	Leave     -> trampoline               its last steps, run by a file in memory and not by this binary's
 //	Call      -> "sbx-ROLE" -> answer     this binary again, as mapped root, for one job
 //	Conn      -> JSON + descriptors       the one form of message between any two of our processes
 //

@@ -5,6 +5,7 @@ package userns
 import (
 	"errors"
 	"fmt"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,7 @@ type Prog struct {
 	children []*Prog // of its forks, in order
 	keep     []any   // what the steps point at
 	regs     int
+	left     int // the step after which it is this binary no more, see Leave
 	err      error
 }
 
@@ -66,6 +68,7 @@ type step struct {
 	tolerate [3]uint8
 	nr       uintptr
 	args     [6]uintptr
+	given    []any // what args were made of, of a step after Leave
 }
 
 // Step changes how the call that was added last is taken.
@@ -90,6 +93,9 @@ func (p *Prog) Call(name string, nr uintptr, args ...any) Step {
 	if len(args) > len(s.args) {
 		p.fail(fmt.Errorf("build start program: %s: %d arguments", name, len(args)))
 		return p.add(name, s)
+	}
+	if p.left > 0 {
+		s.given = args
 	}
 	for i, a := range args {
 		if r, ok := a.(Reg); ok {
@@ -260,6 +266,9 @@ func (p *Prog) word(name string, a any) uintptr {
 	case unsafe.Pointer:
 		p.keep = append(p.keep, a)
 		return uintptr(a)
+	case *unix.SockFprog:
+		p.keep = append(p.keep, a)
+		return uintptr(unsafe.Pointer(a))
 	default:
 		p.fail(fmt.Errorf("build start program: %s: argument of type %T", name, a))
 		return 0
@@ -281,14 +290,17 @@ func (p *Prog) cstring(name, s string) uintptr {
 type image struct {
 	steps    []step
 	names    []string
-	regs     [maxRegs]uintptr
+	regs     [maxRegs + 1]uintptr // the last is ofReport
 	reportFD uintptr
+	exeFD    uintptr  // of exe, or reportFD
+	exe      *os.File // what a program becomes by Leave, or nil
 	report   [2]uint32
 	keep     []any
 }
 
-// link lays out prelude, then p, and behind each program those of its children.
-func link(prelude, p *Prog) (*image, error) {
+// link lays out prelude, then p, and behind each program those of its children. They
+// report to this descriptor.
+func link(prelude, p *Prog, report uintptr) (*image, error) {
 	whole := &Prog{
 		steps:    append(append([]step{}, prelude.steps...), p.steps...),
 		names:    append(append([]string{}, prelude.names...), p.names...),
@@ -296,11 +308,23 @@ func link(prelude, p *Prog) (*image, error) {
 		keep:     []any{prelude.keep, p.keep},
 		err:      errors.Join(prelude.err, p.err),
 	}
-	im := &image{}
+	if whole.left = p.left; p.left > 0 {
+		whole.left += len(prelude.steps)
+	}
+	im := &image{reportFD: report, exeFD: report}
+	im.regs[ofReport] = report
 	if err := im.place(whole); err != nil {
+		im.close()
 		return nil, err
 	}
 	return im, nil
+}
+
+// close gives up the file that the child, which has its own, becomes.
+func (im *image) close() {
+	if im.exe != nil {
+		im.exe.Close()
+	}
 }
 
 func (im *image) place(p *Prog) error {
@@ -314,6 +338,11 @@ func (im *image) place(p *Prog) error {
 	// A program that runs off its end must not run into its child's.
 	im.steps = append(im.steps, step{op: opExit, out: -1})
 	im.names = append(im.names, "end")
+	if p.left > 0 {
+		if err := im.leave(p, at); err != nil {
+			return err
+		}
+	}
 	child := 0
 	for i := range p.steps {
 		if p.steps[i].op != opFork {

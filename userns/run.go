@@ -222,6 +222,9 @@ func closeBut(im *image, s *step) {
 		if im.reportFD >= first {
 			next = im.reportFD
 		}
+		if im.exeFD >= first && im.exeFD < next {
+			next = im.exeFD
+		}
 		for i := uintptr(0); i < uintptr(s.kept); i++ {
 			fd := s.keep[i]
 			if s.keepRegs&(1<<i) != 0 {

@@ -42,12 +42,12 @@ func Start(ctx context.Context, r Rung, flags uintptr, p *Prog) (*Process, error
 		return nil, err
 	}
 	defer m.close()
-	im, err := link(prelude, p)
+	im, err := link(prelude, p, reportW.Fd())
 	if err != nil {
 		reportR.Close()
 		return nil, err
 	}
-	im.reportFD = reportW.Fd()
+	defer im.close()
 	pid, err := im.fork(flags|unix.CLONE_NEWUSER, nil)
 	if err != nil {
 		reportR.Close()
@@ -122,9 +122,9 @@ func Clone(flags uintptr, p *Prog) (*Process, error) {
 		return nil, err
 	}
 	defer reportW.Close()
-	im, err := link(&Prog{}, p)
+	im, err := link(&Prog{}, p, reportW.Fd())
 	if err == nil {
-		im.reportFD = reportW.Fd()
+		defer im.close()
 		var pid int
 		if pid, err = im.fork(flags, nil); err == nil {
 			return &Process{PID: pid, image: im, report: reportR}, nil

@@ -53,7 +53,6 @@ func main() {
 		"ps":         fact(processes),
 		"rm":         fact(remove),
 		"say":        fact(say),
-		"seize":      fact(seize),
 		"serve":      fact(serve),
 		"sleep":      fact(sleep),
 		"stat":       fact(stat),

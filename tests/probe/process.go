@@ -306,32 +306,3 @@ func timeCalls(args []string) error {
 	fmt.Println(best)
 	return nil
 }
-
-// seize waits until a program runs beside this one that is no file of the
-// container's, and makes that file anybody's: mode 6777.
-func seize([]string) error {
-	fmt.Println("waiting")
-	mine, err := os.Stat("/proc/self/exe")
-	if err != nil {
-		return err
-	}
-	for {
-		processes, err := os.ReadDir("/proc")
-		if err != nil {
-			return err
-		}
-		for _, p := range processes {
-			name := "/proc/" + p.Name() + "/exe"
-			f, err := os.Open(name)
-			if err != nil {
-				continue
-			}
-			if st, err := f.Stat(); err == nil && !os.SameFile(st, mine) {
-				err := unix.Fchmod(int(f.Fd()), 0o6777)
-				fmt.Println("seized", err)
-				return sleep(nil)
-			}
-			f.Close()
-		}
-	}
-}
