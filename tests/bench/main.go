@@ -28,7 +28,7 @@ func main() {
 	b := &bench{}
 	flag.StringVar(&b.sbx, "sbx", "bin/sbx", "the `binary` to measure")
 	flag.StringVar(&b.images, "images", "", "a `folder` with real distributions")
-	flag.StringVar(&b.only, "only", "", "measure the rows of `registry`, emulation, life, bases or build only")
+	flag.StringVar(&b.only, "only", "", "measure the rows of `registry`, emulation, life, bases, build or published only")
 	flag.IntVar(&b.rounds, "rounds", 60, "how many pairs of starts")
 	b.net.flags()
 	flag.Parse()
@@ -69,13 +69,15 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 		return show(b.lifeRows(ctx)), ctx.Err()
 	case "build":
 		return show(b.buildRows(ctx)), ctx.Err()
+	case "published":
+		return show(append(b.publishedRows(ctx), b.networkStart(ctx))), ctx.Err()
 	}
 	rows := []row{b.start(ctx, "single", startSingle)}
 	mapped := need.Missing(need.Subids) == nil
 	if mapped {
 		rows = append(rows, b.start(ctx, "mapped", startMapped))
 	}
-	rows = append(rows, b.podmanStart(ctx))
+	rows = append(rows, b.podmanStart(ctx), b.networkStart(ctx))
 	rows = append(rows, b.unpack(ctx, "single")...)
 	if mapped {
 		rows = append(rows, b.unpack(ctx, "mapped")...)
@@ -87,6 +89,7 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 	rows = append(rows, b.baseRows(ctx)...)
 	rows = append(rows, b.version(ctx), b.size())
 	rows = append(rows, b.network(ctx)...)
+	rows = append(rows, b.publishedRows(ctx)...)
 	return show(rows), ctx.Err()
 }
 

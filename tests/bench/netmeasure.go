@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"runtime/pprof"
 	"slices"
 	"strconv"
@@ -72,6 +74,7 @@ var measurements = []measurement{
 	{"udp down, 500 Mbit/s", []string{"direct", "engine", "engine1", "packet", "slirp4netns", "pasta"}, iperf("-u", "-b", "500M", "-l", "1400", "-R")},
 	{"connect and ask", []string{"direct", "engine", "engine1", "packet", "slirp4netns", "pasta"}, rounds("connect")},
 	{"ask", []string{"direct", "engine", "engine1", "packet", "slirp4netns", "pasta"}, rounds("ask")},
+	{"hold, and ask again", []string{"engine", "engine1", "packet", "slirp4netns", "pasta"}, rounds("hold")},
 	{"published, into", []string{"engine", "engine1"}, published()},
 	{"published, out of", []string{"engine", "engine1"}, published("-R")},
 }
@@ -245,26 +248,9 @@ func (s *stage) runIperf(ctx context.Context, in *netns, args []string) (sampled
 		return sampled{}, err
 	}
 	werr := cmd.Wait()
-	var result struct {
-		Error string
-		End   struct {
-			SumReceived struct {
-				Bytes         float64
-				BitsPerSecond float64 `json:"bits_per_second"`
-			} `json:"sum_received"`
-			Sum struct {
-				Bytes       float64
-				Seconds     float64
-				LostPercent float64 `json:"lost_percent"`
-				Packets     float64
-			}
-		}
-	}
-	if err := json.Unmarshal(out.Bytes(), &result); err != nil {
-		return sampled{}, fmt.Errorf("iperf3: %w: %w: %s", werr, err, out.String())
-	}
-	if result.Error != "" {
-		return sampled{}, fmt.Errorf("iperf3: %s", result.Error)
+	result, err := readIperf(out.Bytes())
+	if err != nil {
+		return sampled{}, errors.Join(werr, err)
 	}
 	if slices.Contains(args, "-u") {
 		sum := result.End.Sum
@@ -275,6 +261,33 @@ func (s *stage) runIperf(ctx context.Context, in *netns, args []string) (sampled
 	}
 	r := result.End.SumReceived
 	return sampled{rate: r.BitsPerSecond, bytes: r.Bytes}, nil
+}
+
+// iperfResult is what iperf3 -J prints.
+type iperfResult struct {
+	Error string
+	End   struct {
+		SumReceived struct {
+			Bytes         float64
+			BitsPerSecond float64 `json:"bits_per_second"`
+		} `json:"sum_received"`
+		Sum struct {
+			Bytes       float64
+			Seconds     float64
+			LostPercent float64 `json:"lost_percent"`
+			Packets     float64
+		}
+	}
+}
+
+func readIperf(out []byte) (r iperfResult, err error) {
+	if err := json.Unmarshal(out, &r); err != nil {
+		return r, fmt.Errorf("iperf3: %w: %s", err, out)
+	}
+	if r.Error != "" {
+		return r, fmt.Errorf("iperf3: %s", r.Error)
+	}
+	return r, nil
 }
 
 // socketsFull counts the datagrams that a full socket of the namespace dropped.
@@ -339,11 +352,37 @@ func playEcho(host string) error {
 	select {}
 }
 
+// held are the connections that are open at once, and stuffed what each is sent: it
+// comes back, and nobody reads it.
+const held, stuffed = 1000, 256 << 10
+
+// hold opens connections that do not read.
+func hold(dial func(i int) (net.Conn, error)) ([]net.Conn, error) {
+	var list []net.Conn
+	for i := range held {
+		c, err := dial(i)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+		_ = c.SetWriteDeadline(time.Now().Add(5 * time.Millisecond))
+		_, _ = c.Write(make([]byte, stuffed)) // as far as there is room
+	}
+	return list, nil
+}
+
 // playRounds prints the median of many exchanges of one byte, in microseconds.
 func playRounds(what, host string) error {
 	var list []float64
 	dial := func(i int) (net.Conn, error) {
 		return net.Dial("tcp", net.JoinHostPort(host, strconv.Itoa(echoFirst+i%echoPorts)))
+	}
+	if what == "hold" {
+		others, err := hold(dial)
+		if err != nil {
+			return err
+		}
+		defer runtime.KeepAlive(others)
 	}
 	b := []byte{1}
 	ask := func(c net.Conn) error {
