@@ -44,7 +44,7 @@ type datagramFlow struct {
 	timer      timer
 	active     int64
 	older, new *datagramFlow // neighbours in loop.quiet
-	moved      int64
+	moved      int64         // when it became the newest in loop.quiet; 0 is never
 	record     account
 }
 
@@ -138,7 +138,7 @@ func (l *loop) evict() bool {
 // touch is called with each packet.
 func (f *datagramFlow) touch(l *loop) {
 	f.active = l.now
-	if l.now-f.moved > int64(time.Second) {
+	if f.moved == 0 || l.now-f.moved > int64(time.Second) {
 		f.moved = l.now
 		l.quiet.remove(f)
 		l.quiet.push(f)

@@ -79,6 +79,7 @@ type tcpFlow struct {
 	patience int64 // how long that takes
 	tries    int
 	active   int64 // when the container was heard last
+	probed   int64 // when it was asked last whether it is still there
 	record   account
 }
 

@@ -39,7 +39,7 @@ func (f *tcpFlow) arm(l *loop) {
 	if f.ended || f.hostEnded {
 		idle = keepAliveHalf
 	}
-	due := f.active + idle
+	due := max(f.active+idle, f.probed+keepAliveStep)
 	if f.state == connecting {
 		due = 0 // the host's kernel has a timeout of its own
 	}
@@ -139,7 +139,6 @@ func (f *tcpFlow) probeIdle(l *loop) {
 		f.abort(l, errSilent)
 		return
 	}
-	f.resendAt = l.now + keepAliveStep
-	f.tries = 0
+	f.probed = l.now
 	f.emit(l, l.scratch[:], headroom, 0, f.sendNext-1, flagACK, nil)
 }
