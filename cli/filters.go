@@ -69,8 +69,7 @@ func (f filters) wantsTrue(name string) (wanted, given bool, err error) {
 	return false, true, &usageError{text: fmt.Sprintf("invalid filter '%s=%s'", name, values[len(values)-1]), hint: "want true or false"}
 }
 
-// anyLabel reports whether one of the conditions on labels that a name has
-// holds.
-func (f filters) anyLabel(name string, labels map[string]string) bool {
-	return slices.ContainsFunc(f[name], func(want string) bool { return filters{"label": {want}}.labels(labels) })
+// anyUnwanted reports whether one of the conditions on labels holds that are not to.
+func (f filters) anyUnwanted(labels map[string]string) bool {
+	return slices.ContainsFunc(f["label!"], func(want string) bool { return filters{"label": {want}}.labels(labels) })
 }

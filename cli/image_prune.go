@@ -84,7 +84,7 @@ func (p *pruned) images(ctx context.Context, home *container.Home, all bool, fil
 	for _, img := range list {
 		labels := img.Config.Config.Labels
 		if done[img.ID] || !all && img.Name != "" || slices.Contains(keep.Images, img.ID) ||
-			!filter.labels(labels) || filter.anyLabel("label!", labels) || !until.IsZero() && !created(img).Before(until) {
+			!filter.labels(labels) || filter.anyUnwanted(labels) || !until.IsZero() && !created(img).Before(until) {
 			continue
 		}
 		done[img.ID] = true

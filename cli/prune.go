@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"sbx/build"
 	"sbx/container"
 )
 
@@ -67,7 +68,7 @@ func (p *pruned) containers(ctx context.Context, home *container.Home, filter fi
 	var gone []string
 	for _, ctr := range list {
 		labels := ctr.Config.Labels
-		if ctr.State.Status.IsAlive() || !filter.labels(labels) || filter.anyLabel("label!", labels) ||
+		if ctr.State.Status.IsAlive() || !filter.labels(labels) || filter.anyUnwanted(labels) ||
 			!until.IsZero() && !ctr.Config.Created.Before(until) {
 			continue
 		}
@@ -112,14 +113,14 @@ func (o *systemPruneOptions) flags() []option {
 }
 
 func (o *systemPruneOptions) warning() string {
-	lines := []string{"WARNING! This will remove:", "  - all stopped containers"}
+	lines := []string{"WARNING! This will remove:", "  - all stopped containers", "  - all networks not used by at least one container"}
 	if o.volumes {
 		lines = append(lines, "  - all anonymous volumes not used by at least one container")
 	}
 	if o.all {
-		lines = append(lines, "  - all images without at least one container associated to them")
+		lines = append(lines, "  - all images without at least one container associated to them", "  - all build cache")
 	} else {
-		lines = append(lines, "  - all dangling images")
+		lines = append(lines, "  - all dangling images", "  - unused build cache")
 	}
 	lines = append(lines, "  - unused downloads of bases")
 	return strings.Join(lines, "\n") + "\n"
@@ -141,11 +142,17 @@ func (o *systemPruneOptions) run(ctx context.Context, c *client, _ []string) err
 	}
 	p := &pruned{}
 	err = p.containers(ctx, home, o.filter)
+	if err == nil {
+		err = p.networks(home, o.filter)
+	}
 	if o.volumes && err == nil {
 		err = p.volumes(ctx, home, false, o.filter)
 	}
 	if err == nil {
 		err = p.images(ctx, home, o.all, o.filter)
+	}
+	if err == nil {
+		err = interruptible(ctx, func(ctx context.Context) error { return p.builds(ctx, home, o.filter) })
 	}
 	if err == nil {
 		err = p.downloads(home, o.filter)
@@ -164,4 +171,42 @@ func sweep(ctx context.Context, home *container.Home) error {
 		return err
 	}
 	return home.Store.Collect(ctx, keep)
+}
+
+// networks removes the networks that no container has.
+func (p *pruned) networks(home *container.Home, filter filters) error {
+	until, err := filter.until(time.Now())
+	if err != nil {
+		return err
+	}
+	removed, err := home.PruneNetworks(func(n *container.UserNetwork) bool {
+		return filter.labels(n.Labels) && !filter.anyUnwanted(n.Labels) && (until.IsZero() || n.Created.Before(until))
+	})
+	p.add("Deleted Networks", removed)
+	return err
+}
+
+// builds removes what builds keep. That has no labels.
+func (p *pruned) builds(ctx context.Context, home *container.Home, filter filters) error {
+	now := time.Now()
+	until, err := filter.until(now)
+	if err != nil || len(filter["label"]) > 0 {
+		return err
+	}
+	keep, err := home.Roots()
+	if err != nil {
+		return err
+	}
+	options := build.PruneOptions{}
+	if !until.IsZero() {
+		options.UnusedFor = now.Sub(until)
+	}
+	removed, err := build.Prune(ctx, home.Store, keep, options)
+	var ids []string
+	for _, e := range removed.Entries {
+		ids = append(ids, e.ID)
+	}
+	p.add("Deleted build cache objects", ids)
+	p.reclaimed += removed.Bytes
+	return err
 }

@@ -271,7 +271,7 @@ func newContainerRecord(c *container.Container) *containerRecord {
 		Rung: cfg.Rung.Name,
 		Config: configRecord{
 			Hostname: cfg.Hostname, Domainname: cfg.Domainname, User: cfg.User, AttachStdin: cfg.OpenStdin, AttachStdout: true, AttachStderr: true,
-			Tty: cfg.TTY, OpenStdin: cfg.OpenStdin, StdinOnce: cfg.StdinOnce, Env: cfg.Env, Cmd: cfg.Cmd, Image: cfg.Image,
+			Tty: cfg.TTY, OpenStdin: cfg.OpenStdin, StdinOnce: cfg.StdinOnce, Env: cfg.AskedEnv(), Cmd: cfg.Cmd, Image: cfg.Image,
 			WorkingDir: cfg.WorkingDir, Entrypoint: cfg.Entrypoint, Labels: cfg.Labels, StopSignal: cfg.StopSignal,
 		},
 		Mounts:          []mountRecord{},
@@ -305,7 +305,7 @@ func newLogConfigRecord(l container.LogConfig) logConfigRecord {
 }
 
 func (r *containerRecord) addMount(m container.Mount) {
-	mode := "rw"
+	mode := ""
 	if m.ReadOnly {
 		mode = "ro"
 	}
@@ -318,10 +318,15 @@ func (r *containerRecord) addMount(m container.Mount) {
 	}
 	out := mountRecord{Type: m.Type, Name: m.VolumeName(), Source: m.Source, Destination: m.Target, Mode: mode, RW: !m.ReadOnly, Propagation: "rprivate"}
 	if m.Type == container.Volume {
-		out.Driver, out.Propagation = "local", ""
+		// Docker's word for a volume, whatever was asked for.
+		out.Driver, out.Propagation, out.Mode = "local", "", or(mode, "z")
 	}
 	r.Mounts = append(r.Mounts, out)
-	r.HostConfig.Binds = append(r.HostConfig.Binds, or(out.Name, m.Source)+":"+m.Target+":"+mode)
+	bind := or(out.Name, m.Source) + ":" + m.Target
+	if mode != "" {
+		bind += ":" + mode
+	}
+	r.HostConfig.Binds = append(r.HostConfig.Binds, bind)
 }
 
 // stamp writes a time as Docker does, which has a year 1 for "never".

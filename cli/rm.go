@@ -46,7 +46,7 @@ func (o *rmOptions) run(ctx context.Context, c *client, operands []string) error
 		case err == nil:
 			c.print("%s\n", name)
 		case o.force && errors.As(err, &missing):
-			// As good as removed.
+			c.report(err) // and as good as removed
 		default:
 			c.report(err)
 			failed = true

@@ -343,7 +343,7 @@ func (p *pruned) volumes(ctx context.Context, home *container.Home, all bool, fi
 	var gone []string
 	for _, v := range list {
 		labels := volumeLabels(v)
-		if !all && !v.Anonymous || !filter.labels(labels) || filter.anyLabel("label!", labels) {
+		if !all && !v.Anonymous || !filter.labels(labels) || filter.anyUnwanted(labels) {
 			continue
 		}
 		size, _ := home.Store.TreeSize(ctx, v.Dir)

@@ -210,13 +210,20 @@ func (c *Container) addChanges(ctx context.Context, d *store.Draft, pause bool) 
 	return d.AddChanges(ctx, c.Changes(), store.LayerOptions{})
 }
 
+// givesEnv reports whether a variable is one that a container has without being asked.
+func (c *Config) givesEnv(e string) bool {
+	return e == "HOSTNAME="+c.Hostname || e == "TERM=xterm" && c.TTY || e == "HOME="+c.Identity.Home
+}
+
+// AskedEnv is the environment that the image and the user have asked for.
+func (c *Config) AskedEnv() []string { return slices.DeleteFunc(slices.Clone(c.Env), c.givesEnv) }
+
 // imageConfig is the configuration of an image that starts as the container did.
 func (c *Container) imageConfig(base dockerspec.DockerOCIImage) dockerspec.DockerOCIImage {
 	image, cfg := base, &c.Config
 	config := &image.Config
 	config.Env = slices.DeleteFunc(slices.Clone(cfg.Env), func(e string) bool {
-		given := e == "HOSTNAME="+cfg.Hostname || e == "TERM=xterm" && cfg.TTY || e == "HOME="+cfg.Identity.Home
-		return given && !slices.Contains(base.Config.Env, e)
+		return cfg.givesEnv(e) && !slices.Contains(base.Config.Env, e)
 	})
 	config.Entrypoint, config.Cmd = cfg.Entrypoint, cfg.Cmd
 	config.User, config.Labels, config.OnBuild = cfg.User, cfg.Labels, nil
