@@ -68,7 +68,7 @@ fuzz: ## run every fuzz target for FUZZSECONDS
 	done
 
 harden: build ## hostile layers, 1000 by every way in, races, 2000 of each, and every call of a start; minutes
-	@SBX_TEST_HARDEN=$${SBX_TEST_HARDEN:-1000} SBX_TEST_BINARY='$(CURDIR)/bin/sbx' $(GO) test -v -count=1 -timeout 60m -run '^Test(Hostile|Decoy|Races|StartsForced)$$' ./tests | grep -v '^=== '
+	@SBX_TEST_HARDEN=$${SBX_TEST_HARDEN:-1000} SBX_TEST_BINARY='$(CURDIR)/bin/sbx' $(GO) test -v -count=1 -timeout 60m -run '^Test(Hostile|Decoy|Races|StartsForced|Spy|SwappedImage)$$' ./tests | grep -v '^=== '
 
 check: lint test ## what must pass before a change lands
 

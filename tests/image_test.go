@@ -31,6 +31,7 @@ type recipe struct {
 	compression string
 	docker      bool   // Docker's media types, as `docker push` sends
 	name        string // the annotation with its reference
+	annotations map[string]string
 }
 
 // layout writes an image as an OCI layout directory.
@@ -66,7 +67,7 @@ func (l layout) write(r recipe) error {
 		suffix = "." + suffix[1:]
 	}
 	image := ocispec.Image{Config: r.config, Platform: ocispec.Platform{OS: "linux", Architecture: r.arch}, RootFS: ocispec.RootFS{Type: "layers"}}
-	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: manifestType, Layers: []ocispec.Descriptor{}}
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: manifestType, Layers: []ocispec.Descriptor{}, Annotations: r.annotations}
 	layers := r.raw
 	for i, lines := range r.layers {
 		data, err := layerTar(lines)

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 		"expect":    expectMain,
 		"fault":     faultMain,
 		"forbid":    forbidMain,
+		"intrude":   intrudeMain,
 		"layertree": layertreeMain,
 	})
 }

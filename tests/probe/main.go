@@ -55,6 +55,7 @@ func main() {
 		"say":        fact(say),
 		"serve":      fact(serve),
 		"sleep":      fact(sleep),
+		"spy":        fact(spy),
 		"stat":       fact(stat),
 		"status":     exit,
 		"exit":       exit,
