@@ -113,7 +113,7 @@ func (r *recipe) filterLast() bool {
 // leaves reports whether the process may cease to be this binary before it executes
 // the program: a filter from a file that is there by then need not let it.
 func (r *recipe) leaves() bool {
-	return r.filterLast() || r.filter.Allows(unix.SYS_FCNTL, unix.SYS_EXECVEAT, unix.SYS_RECVFROM)
+	return r.filter.Allows(unix.SYS_FCNTL, unix.SYS_EXECVEAT, unix.SYS_RECVFROM)
 }
 
 func (r *recipe) installFilter() {
@@ -137,13 +137,18 @@ func (r *recipe) execute() {
 		r.closeMonitorsEnd()
 		keep = append(keep, r.programEnd)
 	}
+	// What is not this binary any more can be traced by the container's other
+	// processes: it is filtered by then.
 	if r.leaves() {
+		if r.filterLast() {
+			r.installFilter()
+		}
 		r.Leave(fakeroot.PassMark, keep...)
 	}
 	if !r.run.beside {
 		r.awaitMonitor()
 	}
-	if r.filterLast() {
+	if r.filterLast() && !r.leaves() {
 		r.installFilter()
 	}
 	env := r.emulation.environment(r.run.env)
