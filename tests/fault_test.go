@@ -85,11 +85,12 @@ type tracer struct {
 type tracee struct {
 	process int    // its process, by the first thread
 	path    string // of the process: its parent's, and which fork of that it is
-	recipe  bool   // it is between its fork and its execve
+	recipe  bool   // it is between its fork and the program's execve
 	let     bool   // it is none of our business
 	known   bool   // whoever made it has told
 	born    bool   // its first stop has been seen
 	calls   int
+	leaves  bool // its next execve is one after which the start goes on
 	failing bool
 }
 
@@ -173,7 +174,7 @@ func (t *tracer) resume(tid int, one *tracee, signal unix.Signal) error {
 // starts with vfork; a start program is a plain fork.
 func (t *tracer) event(tid int, one *tracee, cause int) error {
 	if cause == unix.PTRACE_EVENT_EXEC {
-		one.recipe = false
+		one.recipe = one.leaves
 		return nil
 	}
 	message, err := unix.PtraceGetEventMsg(tid)
@@ -216,6 +217,8 @@ func (t *tracer) call(tid int, one *tracee) error {
 		return setResult(tid, -int64(t.errno))
 	}
 	one.calls++
+	// The start program gives way to what runs its last steps with a sixth argument.
+	one.leaves = info.Number == unix.SYS_EXECVEAT && info.Args[5] != 0
 	place := fmt.Sprintf("%s:%d", one.path, one.calls)
 	fmt.Fprintln(t.log, place, info.Number, strings.Trim(fmt.Sprint(info.Args), "[]"))
 	number := strconv.FormatUint(info.Number, 10)

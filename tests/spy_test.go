@@ -24,7 +24,7 @@ const spyCanary = "canary-of-the-client"
 // it, and returns when it does.
 func startSpy(t *testing.T, p *playground) {
 	t.Helper()
-	p.sbx("run", "-d", "--name", "spy", "--network", "none", "--cap-add", "SYS_PTRACE", "--security-opt", "seccomp=unconfined", p.image, "probe", "spy", spyCanary)
+	p.sbx("run", "-d", "--name", "spy", "--network", "none", "--cap-add", "SYS_PTRACE", p.image, "probe", "spy", spyCanary)
 	p.until("spy", "looking")
 }
 

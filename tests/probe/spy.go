@@ -11,14 +11,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // spy looks into every process that comes to be beside this one, as fast as it can, until
 // it is told to end: "spy CANARY". It tells of each that shows the canary, in its
-// environment or in a file that it has open, or that can be traced and executes no file of
-// the container's.
+// environment or in a file that it has open, or that can be traced and is no program of
+// the container's, nor bound as one.
 func spy(args []string) error {
 	runtime.LockOSThread() // ptrace(2) is a matter of threads
 	stop := make(chan os.Signal, 1)
@@ -84,7 +85,24 @@ func traced(pid int, dir string) {
 	if _, err := unix.Wait4(pid, nil, unix.WALL, nil); err != nil {
 		return
 	}
-	if exe, err := os.Readlink(dir + "/exe"); err == nil && exe != "/bin/probe" {
-		fmt.Println("hit: traced", pid, exe)
+	exe, err := os.Readlink(dir + "/exe")
+	if err != nil || exe == "/bin/probe" {
+		return
 	}
+	if exe == "/memfd:sbx-start (deleted)" && confinement(dir) == confinement("/proc/self") {
+		return // it is what comes before a program, in the same bonds
+	}
+	fmt.Println("hit: traced", pid, exe, confinement(dir))
+}
+
+// confinement is what the kernel says that a process may not do.
+func confinement(dir string) string {
+	status, _ := os.ReadFile(dir + "/status")
+	var said []string
+	for line := range strings.Lines(string(status)) {
+		if name, value, _ := strings.Cut(line, ":"); strings.HasPrefix(name, "Cap") || strings.HasPrefix(name, "Seccomp") || name == "NoNewPrivs" {
+			said = append(said, name, strings.TrimSpace(value))
+		}
+	}
+	return strings.Join(said, " ")
 }
