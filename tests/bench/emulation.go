@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -88,25 +89,10 @@ func (b *bench) emulated(ctx context.Context, what string, image func(context.Co
 // that the kernel does.
 func (b *bench) emulatedCall(ctx context.Context, name string, goal time.Duration) row {
 	r := row{name: "emulation, " + name, goal: "< " + goal.String()}
-	dir := filepath.Join(b.dir, "probe")
-	program := filepath.Join(dir, "probe")
-	if _, err := os.Stat(program); err != nil {
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "./tests/probe")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			r.unknown = fmt.Errorf("go build: %w: %s", err, out)
-			return r
-		}
-	}
 	took := map[string][]time.Duration{}
 	for round := range emulationRounds + 1 {
 		for _, mode := range []string{"notify", "none"} {
-			out, err := b.output(ctx, "run", "--rm", "-q", "--network", "none", "--root-emulation", mode, "-v", dir+":/probe:ro", b.image, "/probe/probe", "time", name, "20000")
-			if err != nil {
-				r.unknown = err
-				return r
-			}
-			d, err := time.ParseDuration(strings.TrimSpace(out))
+			d, err := b.callTime(ctx, name, 20_000, "--root-emulation", mode)
 			if err != nil {
 				r.unknown = err
 				return r
@@ -120,6 +106,25 @@ func (b *bench) emulatedCall(ctx context.Context, name string, goal time.Duratio
 	r.sbx, r.other, r.ratio = ours.String(), theirs.String(), fmt.Sprintf("%.1f", float64(ours)/float64(theirs))
 	r.missed = ours >= goal
 	return r
+}
+
+// callTime is how long one of count system calls takes in a container with these flags.
+func (b *bench) callTime(ctx context.Context, name string, count int, flags ...string) (time.Duration, error) {
+	dir := filepath.Join(b.dir, "probe")
+	program := filepath.Join(dir, "probe")
+	if _, err := os.Stat(program); err != nil {
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "./tests/probe")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return 0, fmt.Errorf("go build: %w: %s", err, out)
+		}
+	}
+	args := slices.Concat([]string{"run", "--rm", "-q", "--network", "none", "-v", dir + ":/probe:ro"}, flags, []string{b.image, "/probe/probe", "time", name, strconv.Itoa(count)})
+	out, err := b.output(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return time.ParseDuration(strings.TrimSpace(out))
 }
 
 // output is what sbx prints on the rung that emulates.

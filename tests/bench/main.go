@@ -87,7 +87,7 @@ func (b *bench) run(ctx context.Context) (missed bool, err error) {
 	rows = append(rows, b.registryRows(ctx)...)
 	rows = append(rows, b.buildRows(ctx)...)
 	rows = append(rows, b.baseRows(ctx)...)
-	rows = append(rows, b.version(ctx), b.size())
+	rows = append(rows, b.filter(ctx), b.version(ctx), b.size())
 	rows = append(rows, b.network(ctx)...)
 	rows = append(rows, b.publishedRows(ctx)...)
 	return show(rows), ctx.Err()

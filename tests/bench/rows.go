@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -24,6 +25,7 @@ const (
 	gzipWindow   = 32 << 10
 	versionLater = 1500 * time.Microsecond // than an empty Go program
 	binarySize   = 12 * mebibyte
+	filterGetpid = 100 * time.Nanosecond // more than without a filter
 )
 
 // bench is what the rows share.
@@ -145,6 +147,27 @@ func (b *bench) emptyProgram(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}
 	return program, nil
+}
+
+// filter compares a getpid behind the default filter with one without any.
+func (b *bench) filter(ctx context.Context) row {
+	r := row{name: "filter, getpid, later than without", goal: "<= " + filterGetpid.String()}
+	took := map[string][]time.Duration{}
+	for range emulationRounds {
+		for _, option := range []string{"seccomp=builtin", "seccomp=unconfined"} {
+			d, err := b.callTime(ctx, "getpid", 1_000_000, "--root-emulation", "none", "--security-opt", option)
+			if err != nil {
+				r.unknown = err
+				return r
+			}
+			took[option] = append(took[option], d)
+		}
+	}
+	// The least of each: whatever else the machine does only adds to it.
+	with, without := slices.Min(took["seccomp=builtin"]), slices.Min(took["seccomp=unconfined"])
+	r.sbx, r.other, r.ratio = with.String(), without.String(), (with - without).String()
+	r.missed = with-without > filterGetpid
+	return r
 }
 
 func (b *bench) size() row {

@@ -83,6 +83,19 @@ func mkdir(args []string) error { return os.Mkdir(args[0], 0o777) }
 
 func remove(args []string) error { return os.RemoveAll(args[0]) }
 
+// lure has a directory /into ready for what is copied, with what a hostile program
+// would have there: "lure DECOY" makes a directory of the decoy's path in the container,
+// "lure DECOY LINK" also a link to it in /into.
+func lure(args []string) error {
+	decoy := args[0]
+	err := errors.Join(os.RemoveAll("/into"), os.RemoveAll(decoy), os.Mkdir("/into", 0o777), os.MkdirAll(decoy+"/sub", 0o777),
+		os.WriteFile(decoy+"/secret", []byte("bait"), 0o666))
+	if len(args) > 1 {
+		err = errors.Join(err, os.Symlink(decoy, "/into/"+args[1]))
+	}
+	return err
+}
+
 // list prints the paths below a directory.
 func list(args []string) error {
 	root := "/"

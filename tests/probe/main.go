@@ -42,6 +42,7 @@ func main() {
 		"links":      fact(interfaces),
 		"ls":         fact(list),
 		"lookup":     fact(lookup),
+		"lure":       fact(lure),
 		"mkdir":      fact(mkdir),
 		"mounts":     fact(mounts),
 		"mv":         fact(func(args []string) error { return os.Rename(args[0], args[1]) }),
