@@ -31,7 +31,7 @@ func vendors() []vendor {
 			name:   "ubuntu",
 			suites: []string{"focal", "jammy", "noble", "plucky", "questing", "resolute"},
 			mirror: "http://archive.ubuntu.com/ubuntu", ports: "http://ports.ubuntu.com/ubuntu-ports",
-			keyring: "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+			keyring: "/usr/share/keyrings/ubuntu-archive-keyring.gpg", keys: ubuntuKeys,
 		},
 	}
 }
