@@ -82,7 +82,8 @@ func (r *remover) work() error {
 	l := &r.levels[len(r.levels)-1]
 	if l.todo == nil {
 		var err error
-		if l.todo, err = r.read.next(l.fd); err != nil {
+		l.todo, err = r.read.next(l.fd)
+		if err != nil && !errors.Is(err, unix.ENOENT) { // somebody else has removed it
 			return named("read "+quote(l.name), err)
 		}
 		if len(l.todo) == 0 {
@@ -151,7 +152,7 @@ var (
 // client does, until then (Linux Documentation/filesystems/nfs, "sillyrename").
 const nfsPrefix = ".nfs"
 
-// push goes into the directory name in dir.
+// push goes into the directory name in dir, unless somebody else has removed it.
 func (r *remover) push(dir int, name string) error {
 	fd, err := r.enter(dir, name)
 	if err == unix.EACCES {
@@ -168,10 +169,13 @@ func (r *remover) push(dir int, name string) error {
 		}
 		fd, err = r.enter(dir, name)
 	}
-	if err == unix.EXDEV {
-		err = errMount
-	}
-	if err != nil {
+	switch err {
+	case nil:
+	case unix.ENOENT:
+		return nil
+	case unix.EXDEV:
+		return named("open "+quote(name), errMount)
+	default:
 		return named("open "+quote(name), err)
 	}
 	var st unix.Stat_t

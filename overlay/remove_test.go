@@ -27,6 +27,26 @@ func removeIn(ctx context.Context, t testing.TB, base, name string) error {
 	return RemoveAll(ctx, dir, name)
 }
 
+// A container's monitor and a command may remove the same tree: both find it gone.
+func TestRemoveAllTogether(t *testing.T) {
+	base := tempDir(t)
+	for range 20 {
+		for i := range 300 {
+			if err := os.MkdirAll(filepath.Join(base, "tree", fmt.Sprint(i%30), fmt.Sprint(i), "in"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		other := make(chan error)
+		go func() { other <- removeIn(t.Context(), t, base, "tree") }()
+		if err := errors.Join(removeIn(t.Context(), t, base, "tree"), <-other); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(names(t, base), []string(nil)); diff != "" {
+			t.Fatal(diff)
+		}
+	}
+}
+
 func TestRemoveAll(t *testing.T) {
 	base := layerDir(t,
 		dir("keep"), file("keep/f", "x"), dir("tree"), dir("tree/shut"), dir("tree/shut/in"), file("tree/shut/in/f", ""), dir("tree/read"), file("tree/read/f", ""),
