@@ -51,7 +51,8 @@ func (u *unpacked) make(ctx context.Context, h *container.Home, name string) (im
 	defer func() {
 		draft.Close()
 		if err != nil {
-			sweep(context.WithoutCancel(ctx), h)
+			// What cannot be removed now goes with the next image that is.
+			_ = h.Collect(context.WithoutCancel(ctx))
 		}
 	}()
 	u.Progress("Unpacking")
@@ -76,14 +77,6 @@ func (u *unpacked) make(ctx context.Context, h *container.Home, name string) (im
 		{Created: &date, CreatedBy: "dpkg --configure -a"},
 	}
 	return draft.Commit(ctx, store.NewImage{Layers: []store.Layer{files, changes}, Config: config, Names: []string{name}})
-}
-
-// sweep removes the layers of what could not be made. What it cannot remove goes with
-// the next image that is.
-func sweep(ctx context.Context, h *container.Home) {
-	if keep, err := h.Roots(); err == nil {
-		_ = h.Store.Collect(ctx, keep)
-	}
 }
 
 // architectures are those that Debian and Go call differently.

@@ -256,11 +256,7 @@ type networkPruneOptions struct {
 }
 
 func (o *networkPruneOptions) run(ctx context.Context, c *client, _ []string) error {
-	if err := o.filter.check("label", "until"); err != nil {
-		return err
-	}
-	until, err := o.filter.until(time.Now())
-	if err != nil {
+	if err := o.filter.check("label", "label!", "until"); err != nil {
 		return err
 	}
 	if !o.force && !c.agreed("WARNING! This will remove all custom networks not used by at least one container.") {
@@ -270,12 +266,9 @@ func (o *networkPruneOptions) run(ctx context.Context, c *client, _ []string) er
 	if err != nil {
 		return err
 	}
-	removed, err := home.PruneNetworks(func(n *container.UserNetwork) bool {
-		return o.filter.labels(n.Labels) && (until.IsZero() || n.Created.Before(until))
-	})
-	if len(removed) > 0 {
-		c.print("Deleted Networks:\n%s\n\n", strings.Join(removed, "\n"))
-	}
+	p := &pruned{}
+	err = p.networks(home, o.filter)
+	c.write(strings.Join(p.sections, ""))
 	return err
 }
 

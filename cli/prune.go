@@ -157,20 +157,8 @@ func (o *systemPruneOptions) run(ctx context.Context, c *client, _ []string) err
 	if err == nil {
 		err = p.downloads(home, o.filter)
 	}
-	if err == nil {
-		err = sweep(ctx, home)
-	}
 	c.write(p.text())
 	return err
-}
-
-// sweep removes what killed processes have left of images.
-func sweep(ctx context.Context, home *container.Home) error {
-	keep, err := home.Roots()
-	if err != nil {
-		return err
-	}
-	return home.Store.Collect(ctx, keep)
 }
 
 // networks removes the networks that no container has.
@@ -186,12 +174,15 @@ func (p *pruned) networks(home *container.Home, filter filters) error {
 	return err
 }
 
-// builds removes what builds keep. That has no labels.
+// builds removes what builds keep, and what killed processes have left of images.
 func (p *pruned) builds(ctx context.Context, home *container.Home, filter filters) error {
 	now := time.Now()
 	until, err := filter.until(now)
-	if err != nil || len(filter["label"]) > 0 {
+	if err != nil {
 		return err
+	}
+	if !filter.labels(nil) { // what builds keep has none
+		return home.Collect(ctx)
 	}
 	keep, err := home.Roots()
 	if err != nil {

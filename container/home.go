@@ -173,6 +173,16 @@ func isID(s string) bool {
 	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
+// Collect removes what no image and no container needs, such as what killed
+// processes have left.
+func (h *Home) Collect(ctx context.Context) error {
+	keep, err := h.Roots()
+	if err != nil {
+		return err
+	}
+	return h.Store.Collect(ctx, keep)
+}
+
 // Roots are the images and layers that containers need: garbage collection
 // keeps them.
 func (h *Home) Roots() (store.Roots, error) {

@@ -211,9 +211,9 @@ func (r *recipe) closeMonitorsEnd() {
 // runs: whoever hears from the program finds it in ps. The monitor needs longer
 // to start than all that comes before this. When it has died, so does the start.
 // The message is not looked at: its length is what there is to know.
-func (r *recipe) awaitMonitor() {
+func (r *recipe) awaitMonitor(left bool) {
 	const step = "wait for monitor"
-	if r.leaves() { // there is no memory to read into then
+	if left { // there is no memory to read into
 		r.Call(step, unix.SYS_RECVFROM, r.programEnd, nil, 0, unix.MSG_TRUNC, nil, nil).NonZero()
 		return
 	}

@@ -116,6 +116,12 @@ func (r *recipe) leaves() bool {
 	return r.filter.Allows(unix.SYS_FCNTL, unix.SYS_EXECVEAT, unix.SYS_RECVFROM)
 }
 
+func (r *recipe) installLastFilter() {
+	if r.filterLast() {
+		r.installFilter()
+	}
+}
+
 func (r *recipe) installFilter() {
 	if r.filter != nil {
 		r.Call("install seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, r.filter.Flags(), r.filter.Fprog())
@@ -139,17 +145,16 @@ func (r *recipe) execute() {
 	}
 	// What is not this binary any more can be traced by the container's other
 	// processes: it is filtered by then.
-	if r.leaves() {
-		if r.filterLast() {
-			r.installFilter()
-		}
+	leaves := r.leaves()
+	if leaves {
+		r.installLastFilter()
 		r.Leave(fakeroot.PassMark, keep...)
 	}
 	if !r.run.beside {
-		r.awaitMonitor()
+		r.awaitMonitor(leaves)
 	}
-	if r.filterLast() && !r.leaves() {
-		r.installFilter()
+	if !leaves {
+		r.installLastFilter()
 	}
 	env := r.emulation.environment(r.run.env)
 	paths := candidates(argv[0], env)

@@ -34,9 +34,13 @@ func probeHostile(args []string) error {
 		return err
 	}
 	page := os.Getpagesize()
-	mem, err := unix.Mmap(-1, 0, 4*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	// What is written to the end of it must not go on into memory of the runtime.
+	mem, err := unix.Mmap(-1, 0, 64*page, unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return err
+	}
+	if mem = mem[:4*page]; unix.Mprotect(mem, unix.PROT_READ|unix.PROT_WRITE) != nil {
+		return errors.New("mprotect")
 	}
 	base := uintptr(unsafe.Pointer(&mem[0]))
 	stop := make(chan struct{})
